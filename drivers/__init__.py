@@ -1,0 +1,1 @@
+"""What touches an instrument: buses, framing and decoding as pure functions, device models, simulators."""

@@ -1,0 +1,100 @@
+"""Time: a monotonic clock anchored to UTC, so that samples never jump, and the segments in which that holds.
+
+A *clock segment* starts with the process and with every step of the system's clock (someone set it, or a time service
+corrected it by more than `STEP_US_MIN`). Within a segment timestamps follow the monotonic clock alone; the hub learns
+each segment's offset to its own clock once and corrects the whole segment by it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+STEP_US_MIN = 500_000
+"""A system clock that differs this much from the anchored one has been stepped, not slewed."""
+
+
+class Clock(Protocol):
+    """Where the program takes its time from; tests pass a `ManualClock`."""
+
+    def now_us(self) -> int:
+        """UTC in microseconds since the Unix epoch; never goes back within a segment."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary start, for intervals and timeouts."""
+        ...
+
+    @property
+    def segment(self) -> int:
+        """Number of the current clock segment, from 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    segment: int
+    utc_us: int
+    monotonic_ns: int
+
+
+class AnchoredClock:
+    """The system's monotonic clock, anchored to UTC once a segment. Safe to read from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._anchor = _Anchor(1, time.time_ns() // 1000, time.monotonic_ns())
+
+    def now_us(self) -> int:
+        anchor = self._anchor
+        return anchor.utc_us + (time.monotonic_ns() - anchor.monotonic_ns) // 1000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    @property
+    def segment(self) -> int:
+        return self._anchor.segment
+
+    def check_step(self) -> int:
+        """Open a new segment if the system's clock was stepped.
+
+        Returns: the step in microseconds (system minus anchored), 0 if there was none. Called once a second or so.
+        """
+        with self._lock:
+            step_us = time.time_ns() // 1000 - self.now_us()
+            if abs(step_us) < STEP_US_MIN:
+                return 0
+            self._anchor = _Anchor(self._anchor.segment + 1, time.time_ns() // 1000, time.monotonic_ns())
+            return step_us
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, now_us: int = 1_700_000_000_000_000) -> None:
+        self._now_us = now_us
+        self._monotonic_s = 1000.0
+        self._segment = 1
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    @property
+    def segment(self) -> int:
+        return self._segment
+
+    def advance_s(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now_us += round(seconds * 1e6)
+        self._monotonic_s += seconds
+
+    def step_s(self, seconds: float) -> None:
+        """Set the system's clock by hand: UTC jumps, the monotonic clock does not, a new segment opens."""
+        self._now_us += round(seconds * 1e6)
+        self._segment += 1
