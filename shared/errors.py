@@ -58,7 +58,7 @@ class ConfigurationError(LabrelayError):
     """A configuration that cannot be followed.
 
     Attributes:
-        key: path of keys to the culprit, e.g. `("devices", "bench", "interval")`; whoever knows the file finds the line.
+        key: path of keys to the culprit, e.g. `("devices", "bench", "interval")`; who knows the file finds the line.
         file: the file's path, where known.
         line: line in the file (1-based), where known.
     """

@@ -101,9 +101,7 @@ class Samples:
     @staticmethod
     def empty() -> Samples:
         """No readings."""
-        return Samples(
-            np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint8)
-        )
+        return Samples(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint8))
 
     @staticmethod
     def concatenate(parts: list[Samples]) -> Samples:

@@ -1,8 +1,8 @@
 """Tables of a configuration file, turned into typed structures with messages that help.
 
 A table is described by a `msgspec.Struct`; `parse_table` refuses unknown keys (naming the nearest known one), wrong
-types and missing keys with a `ConfigurationError` that carries the path of keys, from which the reader of the file finds
-the line.
+types and missing keys with a `ConfigurationError` that carries the path of keys, from which the reader of the
+file finds the line.
 """
 
 from __future__ import annotations
