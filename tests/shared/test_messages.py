@@ -29,10 +29,19 @@ def test_garbage_is_refused(payload: bytes) -> None:
             messages.decode(payload, kind)
 
 
-@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"values": [["s","v",1,NaN,0,0,""]]}', b'{"values": 1}'])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[" * 100_000,
+        b'{"news": ' + b"[" * 100_000,
+        b'{"status": "online", "instance": "\xff"}',
+        b'{"status": "online", "instance": "a", "at_us": NaN}',
+        b'{"status": "asleep", "instance": "a"}',
+    ],
+)
 def test_hostile_json_is_refused(payload: bytes) -> None:
     with pytest.raises(CorruptBatch):
-        messages.decode(payload, messages.Live)
+        messages.decode(payload, messages.State)
 
 
 def test_an_oversized_message_is_refused_unread() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 from uuid import UUID
 
 import numpy as np
@@ -165,8 +166,22 @@ def test_a_body_that_decompresses_to_more_than_announced_is_refused() -> None:
     assert len(bomb) < 10_000
     with pytest.raises(WireError):
         wire.decode(forged(bomb, size=1000, compressed=True))
-    with pytest.raises(WireError):
-        wire.decode(forged(bomb, size=wire.BODY_BYTES_MAX, compressed=True))
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError):
+            wire.decode(forged(bomb, size=wire.BODY_BYTES_MAX, compressed=True))
+        assert tracemalloc.get_traced_memory()[1] < 4 * wire.BODY_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_smallest_timestamp_may_not_wrap() -> None:
+    """A first timestamp near the end of int64 plus a step wraps to a negative one."""
+    plain = bytearray(encode_columns(linear_16_bit(1, 2), derivable=False))
+    first = plain.index(struct.pack("<q", 1_700_000_000_000_000 >> 8)[:4]) - 1
+    plain[first : first + 8] = struct.pack("<q", (1 << 63) - 5)
+    with pytest.raises(CorruptBatch):
+        decode_columns(bytes(plain))
 
 
 def test_counts_are_bounded_before_anything_is_allocated() -> None:
