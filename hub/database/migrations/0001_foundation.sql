@@ -323,7 +323,8 @@ begin
 end
 $$;
 
--- The first id that a reader must not look at yet.
+-- The first id that a reader must not look at yet. Ask in a statement of its own, before the one that reads: within one
+-- statement (or in repeatable read) the snapshot is older than the answer, and rows committed in between would be skipped.
 create function reading_horizon() returns bigint language plpgsql volatile as $$
 declare
     standing bigint;

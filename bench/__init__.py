@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m bench NAME --json`. They measure and print; they never judge."""
