@@ -1,0 +1,49 @@
+# Everything a developer or a curious operator types. `make env` runs by itself where it is needed.
+#
+#   make up [ARGS="--data-dir D --port P"]   make test [ARGS="tests/shared -k wire"]   make check   make bench   make lock
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.labrelay-installed
+ARGS   ?=
+# Test workers: one a core, four at most, since each brings servers of its own.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_NO_INPUT = 1
+
+.PHONY: help env up test check bench lock
+help:
+	@sed -n '1,3p' $(MAKEFILE_LIST) | sed 's/^# \{0,1\}//'
+
+env: $(STAMP)
+
+# Made anew only when what is required changes. A half-made environment has no stamp.
+$(STAMP): requirements/dev.txt requirements/build.txt pyproject.toml
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' sh .ci/make-env
+	@touch $@
+
+up: $(STAMP)
+	@exec $(BIN)/labrelay up $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m bench $(ARGS)
+
+# Pinned, hashed and without index addresses. Needs uv: https://docs.astral.sh/uv/
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
+lock:
+	$(COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --extra all pyproject.toml -c requirements/dev.txt -o requirements/up.txt
+	for extra in agent hub client; do \
+	  $(COMPILE) --extra $$extra pyproject.toml -c requirements/dev.txt -o requirements/$$extra.txt || exit 1; done
+	echo 'setuptools>=77' | $(COMPILE) - -o requirements/build.txt
