@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, storage tiers, ids."""

@@ -1,0 +1,196 @@
+"""The hub's database over its life: away, being prepared, ready, replaced.
+
+`Storage` gives out the pool at once. Its `run` connects with bounded back-off, migrates, lays out `readings`,
+establishes the incarnation, and then watches: when the database goes away, or is another than before (restore,
+promotion), it prepares again. Each new connection of the pool is checked against the incarnation before anyone uses it, so nobody
+acknowledges to the wrong one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+
+from hub.database import incarnation as incarnations
+from hub.database import tiers
+from hub.database.incarnation import Incarnation
+from hub.database.migrate import migrate
+from hub.database.partitions import Partitions
+from hub.database.pool import Connection, Pool, acquire, create_pool, server_settings, set_codecs, translated
+from hub.database.tiers import Layout, Tier
+from hub.settings import HubSettings
+from shared.errors import StorageError, StorageUnavailable
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.2
+_WATCH_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known of a database that was prepared."""
+
+    layout: Layout
+    incarnation: Incarnation
+    partitions: Partitions
+
+
+class Storage:
+    """Connections, and what is known of the database behind them."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        self._settings = settings
+        self._prepared: Prepared | None = None
+        self._ready = asyncio.Event()
+        self._lost = asyncio.Event()
+        self.error = "not connected yet"
+        """Why the database is not ready, empty when it is."""
+        self.pool: Pool = create_pool(settings, self._check_connection)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the database answered lately and is prepared."""
+        return self._ready.is_set()
+
+    @property
+    def tier(self) -> Tier:
+        """The storage tier. Raises: StorageUnavailable."""
+        return self._known().layout.tier
+
+    @property
+    def incarnation(self) -> UUID:
+        """The database's incarnation. Raises: StorageUnavailable."""
+        return self._known().incarnation.id
+
+    @property
+    def partitions(self) -> Partitions:
+        """The partitions of `readings`. Raises: StorageUnavailable."""
+        return self._known().partitions
+
+    def check_ready(self) -> None:
+        """Raises: StorageUnavailable while the database was never prepared or is another than before."""
+        self._known()
+
+    async def ready(self) -> None:
+        """Wait until the database is prepared."""
+        await self._ready.wait()
+
+    async def run(self) -> None:
+        """Keep the database prepared until cancelled. Raises: MigrationError, which needs an operator."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self.prepare()
+                pause_s = _FIRST_PAUSE_S
+                await self._watch()
+            except StorageError as error:
+                self._note(error)
+                if not error.retryable:
+                    raise
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, self._settings.database_retry_s_max)
+
+    async def prepare(self) -> None:
+        """Connect, migrate, lay out `readings` and establish the incarnation. Raises: StorageError."""
+        connection = await connect(self._settings)
+        try:
+            async with asyncio.timeout(self._settings.database_migration_timeout_s):
+                with translated():
+                    self._become_ready(await self._prepare(connection))
+        except TimeoutError:
+            raise StorageUnavailable("the migrations did not end in time") from None
+        finally:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """End all connections, after those in use are given back or 5 s have passed."""
+        try:
+            async with asyncio.timeout(5.0):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
+
+    async def _prepare(self, connection: Connection) -> Prepared:
+        await migrate(connection)
+        await _check_durable(connection)
+        settings = self._settings
+        tier = await tiers.detect(connection)
+        layout = await tiers.prepare(connection, tier, settings.chunk_days, settings.compress_after_days)
+        drawn = await incarnations.establish(connection)
+        return Prepared(layout, drawn, Partitions(self.pool, layout))
+
+    def _become_ready(self, prepared: Prepared) -> None:
+        before = self._prepared
+        if before is not None and before.incarnation.id != prepared.incarnation.id:
+            log.warning("event=incarnation_changed was=%s is=%s", before.incarnation.id, prepared.incarnation.id)
+        self._prepared = prepared
+        self._lost.clear()
+        self.error = ""
+        self._ready.set()
+        log.info("event=database_ready tier=%s incarnation=%s", prepared.layout.tier, prepared.incarnation.id)
+
+    async def _watch(self) -> None:
+        """Return never; raise StorageUnavailable as soon as the database is away or another."""
+        while True:
+            try:
+                await asyncio.wait_for(self._lost.wait(), _WATCH_EVERY_S)
+                raise StorageUnavailable("the database is another than before")
+            except TimeoutError:
+                async with acquire(self.pool, timeout_s=self._settings.database_acquire_timeout_s) as connection:
+                    await self._check_connection(connection)
+
+    async def _check_connection(self, connection: Connection) -> None:
+        """Raises: StorageUnavailable when this connection leads to another incarnation than the one prepared."""
+        prepared = self._prepared
+        if prepared is None:
+            raise StorageUnavailable("the database is not prepared yet")
+        try:
+            here = await incarnations.read(connection)
+        except asyncpg.UndefinedTableError:
+            here = None
+        if here != prepared.incarnation:
+            self._prepared = None
+            self._lost.set()
+            raise StorageUnavailable("the database is another than before")
+
+    def _known(self) -> Prepared:
+        if self._prepared is None:
+            raise StorageUnavailable(f"the database is not ready: {self.error}")
+        return self._prepared
+
+    def _note(self, error: StorageError) -> None:
+        if self._ready.is_set() or self.error != error.message:
+            log.warning("event=database_away reason=%r hint=%r", error.message, error.hint)
+        self._ready.clear()
+        self.error = error.message
+
+
+async def connect(settings: HubSettings) -> asyncpg.Connection[asyncpg.Record]:
+    """One connection outside the pool, for migrations and the command line. Raises: StorageUnavailable."""
+    limits = server_settings(settings) | {"statement_timeout": "0"}
+    with translated():
+        connection = await asyncpg.connect(
+            settings.database_url.get_secret_value(),
+            timeout=settings.database_connect_timeout_s,
+            command_timeout=settings.database_migration_timeout_s,
+            server_settings=limits,
+        )
+        await set_codecs(connection)
+    return connection
+
+
+async def _check_durable(connection: Connection) -> None:
+    """An acknowledgement means that the reading is on disk. Raises: StorageUnavailable."""
+    if await connection.fetchval("select current_setting('synchronous_commit')") == "off":
+        raise StorageUnavailable(
+            "PostgreSQL runs with synchronous_commit = off, so that it may lose what the hub has acknowledged",
+            hint="set synchronous_commit = on",
+        )
+    if await connection.fetchval("select current_setting('fsync')") == "off":
+        log.warning("event=fsync_off consequence='a power failure may destroy the database'")
