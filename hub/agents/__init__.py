@@ -1,0 +1,1 @@
+"""Agents: enrolment, presence, and the configuration they work with."""

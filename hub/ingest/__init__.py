@@ -1,0 +1,1 @@
+"""What is written: batches of agents and posts of sensors, on their way into the database."""

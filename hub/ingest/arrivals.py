@@ -1,0 +1,75 @@
+"""What arrives to be written: batches of agents, and posts of sensors over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from shared.columns import DecodedColumns
+from shared.readings import Columns
+from shared.records import Record
+from shared.wire import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One batch of an agent, decoded. Its identity goes into the ledger, in the transaction of its readings.
+
+    Attributes:
+        size_bytes: on the wire.
+    """
+
+    header: Header
+    content: DecodedColumns | Record
+    size_bytes: int
+
+    @property
+    def agent_id(self) -> UUID:
+        """Who sent it; also what orders it: batches of an agent are written one after the other."""
+        return self.header.agent_id
+
+    @property
+    def readings(self) -> int:
+        """How many readings it holds."""
+        return len(self.content.columns) if isinstance(self.content, DecodedColumns) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Readings of one sensor that came without an identity; uniqueness of (series, time) alone guards them.
+
+    Attributes:
+        signals: names; `columns.series` counts them from 1.
+        columns: sorted by (series, timestamp); status raw_only or client_provided (or failed), no profiles. Equal
+            timestamps in a series are allowed: an equal raw value is a repeat, another one is set aside.
+        meta: by row of `columns`.
+    """
+
+    sensor_id: UUID
+    signals: tuple[str, ...]
+    columns: Columns
+    meta: tuple[tuple[int, dict[str, Any]], ...] = ()
+
+    @property
+    def readings(self) -> int:
+        """How many readings it holds."""
+        return len(self.columns)
+
+
+Item: TypeAlias = Arrival | Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of readings.
+
+    Attributes:
+        new: stored now.
+        repeated: were stored already, with the same raw value.
+        set_aside: kept with a reason, not stored as readings.
+    """
+
+    new: int
+    repeated: int = 0
+    set_aside: int = 0
