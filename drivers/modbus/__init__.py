@@ -1,0 +1,1 @@
+"""Modbus TCP, RTU and ASCII: registers and coils, read in as few requests as possible."""
