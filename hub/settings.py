@@ -36,7 +36,7 @@ class ServerSettings(SettingsGroup):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     public_url: str = Field(
         "",
-        description="Where browsers reach the hub; by default what `host` and `port` give. `https` makes cookies Secure.",
+        description="Where browsers reach the hub; by default from `host` and `port`. `https` makes cookies Secure.",
     )
     cors_origins: tuple[str, ...] = Field((), description="Further origins whose pages may call the API with cookies.")
     trusted_proxies: tuple[str, ...] = Field(

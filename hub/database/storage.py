@@ -2,8 +2,8 @@
 
 `Storage` gives out the pool at once. Its `run` connects with bounded back-off, migrates, lays out `readings`,
 establishes the incarnation, and then watches: when the database goes away, or is another than before (restore,
-promotion), it prepares again. Each new connection of the pool is checked against the incarnation before anyone uses it, so nobody
-acknowledges to the wrong one.
+promotion), it prepares again. Each new connection of the pool is checked against the incarnation before anyone uses it,
+so nobody acknowledges to the wrong one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 -- The hub's first schema: people and projects, sensors and their profiles, agents and what they deliver, readings.
--- Partitioning of `readings` depends on the storage tier and is done by hub.database.tiers right after the migrations.
+-- `readings` is laid out by the storage tier: hub.database.tiers makes it right after the migrations.
 
 create table hub_state (
     key text primary key,
@@ -226,16 +226,7 @@ create table clock_segments (
 
 -- Readings -----------------------------------------------------------------------------------------------------------
 
-create table readings (
-    series_id integer not null,
-    profile integer not null default 0,
-    time timestamptz not null,
-    id bigint not null,
-    raw double precision,
-    physical double precision,
-    status smallint not null
-) partition by range (time);
-comment on table readings is 'status is a status byte (shared.readings); profile is conversion_profiles.ref, 0 for none; id rises in commit order.';
+-- The table `readings` itself is in hub.database.tiers: how it is partitioned depends on what the database offers.
 
 create table reading_meta (
     series_id integer not null,
