@@ -1,0 +1,1 @@
+"""Sensors, their tokens, and the profiles that convert their readings."""

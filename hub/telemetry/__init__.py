@@ -1,0 +1,1 @@
+"""What is read: streams of committed readings, live values, queries, aggregates."""

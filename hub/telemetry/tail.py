@@ -1,0 +1,235 @@
+"""The tail of committed readings: one reader a hub, shared by all streams.
+
+Invariants
+    * Ids rise in commit order up to `reading_horizon()`; the tail never looks beyond it, so a cursor that has passed an
+      id has passed everything below it that will ever be.
+    * Chunks in the ring follow one another without a gap: each begins where the one before ends.
+    * A subscriber is nothing but a cursor. Within the ring it is served from memory; below, from the database, until it
+      meets the ring. So a slow one lags, visibly in its ids, and nothing is ever dropped for it.
+
+Limits: the ring keeps `ROWS_MAX` rows in `CHUNKS_MAX` chunks; `CATCH_UPS_MAX` subscribers read from the database at the
+same time. While nobody subscribes nothing is read and no connection is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from hub.database.pool import Connection, Pool, acquire
+from hub.telemetry.catalogue import Catalogue
+from hub.telemetry.chunk import Chunk, Delivery
+from hub.telemetry.live import SensorIds
+from hub.telemetry.scan import Where, horizon
+from hub.telemetry.windows import Windows
+from shared.errors import StorageUnavailable
+
+CHANNEL = "labrelay_readings"
+"""What PostgreSQL's NOTIFY says when any hub has committed readings."""
+ROWS_MAX = 65_536
+CHUNKS_MAX = 512
+POLL_S = 0.5
+"""How often the database is asked when nobody has notified."""
+TICK_S = 0.05
+"""Commits that follow one another within this time are read together."""
+RETRY_S = 2.0
+CATCH_UPS_MAX = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Where a subscription begins in time: of what was committed up to id `until`, only what is behind `after`.
+
+    Attributes:
+        after: UTC microseconds, and an id that breaks ties among readings of that very moment.
+    """
+
+    after: tuple[int, int]
+    until: int
+
+
+class Tail:
+    """Newly committed readings, each once, in order of id. Used from one event loop."""
+
+    def __init__(self, pool: Pool, *, catalogue: Catalogue | None = None, poll_s: float = POLL_S) -> None:
+        self.catalogue = catalogue or Catalogue()
+        self._pool = pool
+        self._poll_s = poll_s
+        self._ring: deque[Chunk] = deque()
+        self._ring_rows = 0
+        self._cursor: int | None = None
+        self._subscribers = 0
+        self._subscribed = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._catch_ups = asyncio.Semaphore(CATCH_UPS_MAX)
+        self._failures = 0
+        self._stopped = False
+
+    def notify(self) -> None:
+        """This hub has committed readings."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End all subscriptions, now and later: the hub is shutting down."""
+        self._stopped = True
+        self._announce()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the hub is shutting down."""
+        return self._stopped
+
+    @property
+    def subscribers(self) -> int:
+        """How many subscriptions there are."""
+        return self._subscribers
+
+    def subscribe(self, cursor: int, since: Since | None = None) -> Subscription:
+        """A subscription to what has a higher id than `cursor`; to be entered as a context manager."""
+        return Subscription(self, cursor, since)
+
+    async def last_id(self) -> int:
+        """The cursor behind everything that is committed now. Raises: StorageUnavailable."""
+        async with acquire(self._pool) as connection:
+            return await horizon(connection) - 1
+
+    async def run(self) -> None:
+        """Read on while there are subscribers, until cancelled. A lost database ends subscriptions, not the tail."""
+        while True:
+            await self._subscribed.wait()
+            try:
+                async with acquire(self._pool) as connection:
+                    await self._follow(connection)
+            except StorageUnavailable as error:
+                log.warning("event=tail_lost_database subscribers=%d error=%r", self._subscribers, str(error))
+                self._failures += 1
+                self._announce()
+                await asyncio.sleep(RETRY_S)
+            finally:
+                self._ring.clear()
+                self._ring_rows = 0
+                self._cursor = None
+
+    async def _follow(self, connection: Connection) -> None:
+        await connection.add_listener(CHANNEL, self._on_notification)
+        windows = Windows(self.catalogue)
+        try:
+            cursor = self._cursor = await horizon(connection) - 1
+            while self._subscribers:
+                self._wake.clear()
+                end = await horizon(connection)
+                while cursor + 1 < end:
+                    chunk = await windows.read(connection, cursor, end)
+                    self._append(chunk)
+                    cursor = chunk.through
+                await asyncio.sleep(TICK_S)
+                await _set_within(self._wake, self._poll_s)
+        finally:
+            if not connection.is_closed():
+                await connection.remove_listener(CHANNEL, self._on_notification)
+
+    def _append(self, chunk: Chunk) -> None:
+        self._ring.append(chunk)
+        self._ring_rows += len(chunk)
+        while len(self._ring) > 1 and (self._ring_rows > ROWS_MAX or len(self._ring) > CHUNKS_MAX):
+            self._ring_rows -= len(self._ring.popleft())
+        self._cursor = chunk.through
+        self._announce()
+
+    def _announce(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _on_notification(self, *_: object) -> None:
+        self._wake.set()
+
+    def _chunk_behind(self, cursor: int) -> Chunk | None:
+        """The chunk that a cursor stands in or right before, None where the ring begins later."""
+        for chunk in reversed(self._ring):
+            if chunk.after <= cursor:
+                return chunk
+        return None
+
+
+class Subscription:
+    """One subscriber's place in the tail. Not shared between tasks.
+
+    Attributes:
+        cursor: the id up to which everything was taken.
+    """
+
+    def __init__(self, tail: Tail, cursor: int, since: Since | None) -> None:
+        self.cursor = cursor
+        self._tail = tail
+        self._since = since
+        self._failures = tail._failures
+        self._windows = Windows(tail.catalogue, wide=since is not None)
+
+    def __enter__(self) -> Subscription:
+        self._tail._subscribers += 1
+        self._tail._subscribed.set()
+        self._tail._wake.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tail._subscribers -= 1
+        if not self._tail._subscribers:
+            self._tail._subscribed.clear()
+            self._tail._wake.set()
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something to take.
+
+        Raises: StorageUnavailable if the database was lost since this subscription began.
+        """
+        if self._tail._failures != self._failures:
+            raise StorageUnavailable("the database was lost", hint="connect again with the last event's id")
+        end = self._tail._cursor
+        return (end is not None and self.cursor < end) or (self._since is not None and self.cursor < self._since.until)
+
+    async def wait(self) -> None:
+        """Return when there is something to take or the tail has stopped. Cancellation leaves nothing behind.
+
+        Raises: StorageUnavailable.
+        """
+        while not (self.behind or self._tail.stopped):
+            await self._tail._changed.wait()
+
+    async def take(self, sensor_ids: SensorIds, limit: int | None = None) -> Delivery:
+        """The next stretch of readings of these sensors, at most `limit`; it may be empty although there is more.
+
+        Raises: StorageUnavailable.
+        """
+        if self._since is not None and self.cursor >= self._since.until:
+            self._since = None
+        if self._since is not None:
+            delivery = await self._catch_up(sensor_ids, limit, self._since.until)
+        elif (end := self._tail._cursor) is None or self.cursor >= end:
+            return Delivery(b"", 0, self.cursor)
+        elif (chunk := self._tail._chunk_behind(self.cursor)) is not None:
+            delivery = chunk.deliver(self.cursor, sensor_ids, limit)
+        else:
+            delivery = await self._catch_up(sensor_ids, limit, end)
+        self.cursor = delivery.through
+        return delivery
+
+    async def _catch_up(self, sensor_ids: SensorIds, limit: int | None, until: int) -> Delivery:
+        async with self._tail._catch_ups, acquire(self._tail._pool) as connection:
+            series = await self._tail.catalogue.series_of(connection, sensor_ids)
+            where = Where(series=tuple(one.id for one in series), after=self._since.after if self._since else None)
+            chunk = await self._windows.read(connection, self.cursor, until + 1, where)
+        return chunk.deliver(self.cursor, sensor_ids, limit)
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return
