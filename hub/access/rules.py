@@ -1,0 +1,89 @@
+"""Who may call a route, declared where the route is.
+
+    @router.post("/things", dependencies=[rule(EDITOR)])
+
+Every route declares exactly one rule, and a test walks all routes to see that. The rule checks who asks; where the path
+names the project (`{project_id}`), also the role in it. Elsewhere the handler finds the project through the thing that
+is asked for and calls `member_of` with the rule's role.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from hub.access.identity import Role, User, current_user, member_of, sensor_or_user, sensor_principal, signed_in_user
+from hub.errors import forbidden, not_found
+from hub.services import ready_services
+
+
+class Caller(StrEnum):
+    """Who may ask at all."""
+
+    ANYONE = "anyone"
+    USER = "user"
+    SENSOR = "sensor"
+    SENSOR_OR_USER = "sensor or user"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may call a route.
+
+    Attributes:
+        role: the least role in the project concerned, None where no project is.
+        admin: whether only administrators of the hub may.
+        before_password_change: whether someone who must change the password first may.
+    """
+
+    caller: Caller
+    role: Role | None = None
+    admin: bool = False
+    before_password_change: bool = False
+
+    async def __call__(self, connection: HTTPConnection) -> None:
+        """Raises: Problem 401, 403, 404."""
+        if self.caller is Caller.ANYONE:
+            return
+        principal = await _IDENTIFY[self.caller](connection) if not self.before_password_change else None
+        if principal is None:
+            principal = await signed_in_user(connection)
+        if self.admin and not (isinstance(principal, User) and principal.is_admin):
+            raise forbidden("this needs an administrator of the hub")
+        project_id = connection.path_params.get("project_id")
+        if self.role is not None and project_id is not None:
+            await member_of(ready_services(connection), principal, _uuid(project_id), self.role)
+
+
+_IDENTIFY: dict[Caller, Any] = {
+    Caller.USER: current_user,
+    Caller.SENSOR: sensor_principal,
+    Caller.SENSOR_OR_USER: sensor_or_user,
+}
+
+ANYONE = Rule(Caller.ANYONE)
+SIGNED_IN = Rule(Caller.USER)
+SIGNED_IN_BEFORE_PASSWORD_CHANGE = Rule(Caller.USER, before_password_change=True)
+VIEWER = Rule(Caller.USER, Role.VIEWER)
+EDITOR = Rule(Caller.USER, Role.EDITOR)
+OWNER = Rule(Caller.USER, Role.OWNER)
+ADMIN = Rule(Caller.USER, admin=True)
+SENSOR = Rule(Caller.SENSOR)
+SENSOR_OR_VIEWER = Rule(Caller.SENSOR_OR_USER, Role.VIEWER)
+
+
+def rule(who: Rule) -> Any:
+    """The dependency that enforces the rule, for a route's `dependencies`."""
+    return Depends(who)
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise not_found("project") from None

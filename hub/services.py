@@ -1,0 +1,85 @@
+"""What the parts of a running hub share, built once by `hub.app` and handed to each request.
+
+from hub.services import CurrentServices
+
+@router.get("/things")
+async def list_things(services: CurrentServices) -> Things:
+    async with transaction(services.pool) as connection: ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from hub.access.passwords import Passwords
+from hub.access.throttle import Throttle
+from hub.access.tokens import TokenSigner
+from hub.database.pool import Pool
+from hub.database.storage import Storage
+from hub.database.tiers import Tier
+from hub.metrics import Metrics
+from hub.settings import HubSettings
+from shared.clock import Clock
+
+if TYPE_CHECKING:
+    from hub.broker.link import BrokerLink
+    from hub.ingest.write import IngestWriter
+    from hub.telemetry.live import LiveHub
+    from hub.telemetry.tail import Tail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of this hub.
+
+    `storage` is there even while the database is not; `tier` and `incarnation` are known once it has answered.
+    """
+
+    settings: HubSettings
+    clock: Clock
+    metrics: Metrics
+    storage: Storage
+    signer: TokenSigner
+    passwords: Passwords
+    throttle: Throttle
+    broker: BrokerLink
+    ingest: IngestWriter
+    live: LiveHub
+    tail: Tail
+
+    @property
+    def pool(self) -> Pool:
+        """Connections; use `hub.database.pool.transaction` and `acquire`, which translate errors and keep timeouts."""
+        return self.storage.pool
+
+    @property
+    def tier(self) -> Tier:
+        """The storage tier in use. Raises: StorageUnavailable."""
+        return self.storage.tier
+
+    @property
+    def incarnation(self) -> UUID:
+        """The database's incarnation, drawn anew by a restore or promotion. Raises: StorageUnavailable."""
+        return self.storage.incarnation
+
+
+def all_services(connection: HTTPConnection) -> Services:
+    """The services, whatever state the database is in; for health and metrics."""
+    services: Services = connection.app.state.services
+    return services
+
+
+def ready_services(connection: HTTPConnection) -> Services:
+    """The services with a database that is there and migrated. Raises: StorageUnavailable (503)."""
+    services = all_services(connection)
+    services.storage.check_ready()
+    return services
+
+
+CurrentServices = Annotated[Services, Depends(ready_services)]
+AnyServices = Annotated[Services, Depends(all_services)]
