@@ -332,3 +332,67 @@ begin
     return (least(standing, coalesce(lowest, standing)) + 1) * 16384;
 end
 $$;
+
+-- What ingest relies on ----------------------------------------------------------------------------------------------
+-- Ingest keeps in memory what it knows of agents, bindings, sensors and profiles. Whoever changes one of them takes the
+-- catalogue lock for himself, before he touches a row, and raises the generation; every ingest transaction shares the
+-- lock and compares generations. So a publish and an ingest never overlap, and nobody needs to remember to tell. Rows
+-- that are merely added (sensors, bindings, agents) raise nothing: ingest remembers no absence.
+
+create sequence catalogue_generation as bigint start 1;
+
+create function change_catalogue() returns trigger language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(1280459057, 1);
+    perform nextval('catalogue_generation');
+    return null;
+end
+$$;
+
+create trigger catalogue_change before update of status, name, project_id, active_profile_id or delete on sensors
+    for each statement execute function change_catalogue();
+create trigger catalogue_change before insert or update or delete on conversion_profiles
+    for each statement execute function change_catalogue();
+create trigger catalogue_change before update or delete on agent_bindings
+    for each statement execute function change_catalogue();
+create trigger catalogue_change before update of status, project_id or delete on agents
+    for each statement execute function change_catalogue();
+create trigger catalogue_change before insert or update or delete on dropped_ranges
+    for each statement execute function change_catalogue();
+
+-- Begins an ingest transaction: shares the catalogue lock, locks the epochs that it writes for (given in rising order, so
+-- that two hubs with batches of the same epochs wait instead of colliding), and returns the catalogue's generation.
+create function enter_ingest(epoch_ids integer[]) returns bigint language plpgsql volatile as $$
+declare
+    one integer;
+    generation bigint;
+begin
+    perform pg_advisory_xact_lock_shared(1280459057, 1);
+    foreach one in array epoch_ids loop
+        perform pg_advisory_xact_lock(1280459058, one);
+    end loop;
+    select case when is_called then last_value else 0 end into generation from catalogue_generation;
+    return generation;
+end
+$$;
+
+-- Tells the hubs what changed for agents: `sensor:<id>` or `agent:<id>`.
+create function tell_change() returns trigger language plpgsql as $$
+declare
+    one record := coalesce(new, old);
+begin
+    perform pg_notify('labrelay_changed', tg_argv[0] || ':' || (to_jsonb(one) ->> tg_argv[1]));
+    return null;
+end
+$$;
+
+create trigger change_told after update of status, name, project_id, active_profile_id or delete on sensors
+    for each row execute function tell_change('sensor', 'id');
+create trigger change_told after insert or delete on sensor_projects
+    for each row execute function tell_change('sensor', 'sensor_id');
+create trigger change_told after insert or update or delete on conversion_profiles
+    for each row execute function tell_change('sensor', 'sensor_id');
+create trigger change_told after insert or update or delete on agent_bindings
+    for each row execute function tell_change('agent', 'agent_id');
+create trigger change_told after insert or update of status, name, project_id on agents
+    for each row execute function tell_change('agent', 'id');
