@@ -1,0 +1,83 @@
+"""From readings that wait to batches: sorted, cut, encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from agent.acquisition.order import strictly_rising
+from agent.spool.batch import PendingBatch
+from shared.conversion import ProfileTable
+from shared.readings import Columns, Int64
+from shared.wire import data_body
+
+BATCH_READINGS = 1_000
+
+
+def in_order(parts: Sequence[Columns], latest_us: Int64) -> tuple[Columns, int]:
+    """All readings of `parts` sorted by series and time, timestamps rising strictly, and how many of these were moved.
+
+    Args:
+        latest_us: see `strictly_rising`.
+    """
+    series = np.concatenate([part.series for part in parts])
+    timestamp_us = np.concatenate([part.timestamp_us for part in parts])
+    order = np.lexsort((timestamp_us, series))
+    series = series[order]
+    timestamp_us, adjusted = strictly_rising(series, timestamp_us[order], latest_us)
+    columns = Columns(
+        series,
+        timestamp_us,
+        np.concatenate([part.raw for part in parts])[order],
+        np.concatenate([part.physical for part in parts])[order],
+        np.concatenate([part.status for part in parts])[order],
+        np.concatenate([part.profile for part in parts])[order],
+    )
+    return columns, adjusted
+
+
+def encode_batches(
+    columns: Columns, profiles: ProfileTable, *, before_us: int, through_us: int, segment: int, generation: int
+) -> list[PendingBatch]:
+    """Batches of at most `BATCH_READINGS`; one without readings if there are none.
+
+    Args:
+        before_us: through when everything was taken before these.
+        through_us: through when everything is taken with the last of these; no earlier one may claim it.
+    """
+    cuts = list(_cut(columns)) or [columns]
+    batches = []
+    for place, part in enumerate(cuts):
+        taken_us = through_us if place == len(cuts) - 1 else before_us
+        batches.append(
+            PendingBatch(
+                body=data_body(part, derivable=profiles.derivable(part.profile)),
+                readings=len(part),
+                from_us=int(part.timestamp_us.min()) if len(part) else taken_us,
+                to_us=int(part.timestamp_us.max()) if len(part) else taken_us,
+                taken_through_us=taken_us,
+                clock_segment=segment,
+                generation=generation,
+            )
+        )
+    return batches
+
+
+def no_readings() -> Columns:
+    """Columns of length 0."""
+    refs, floats = np.empty(0, np.uint32), np.empty(0)
+    return Columns(refs, np.empty(0, np.int64), floats, floats, np.empty(0, np.uint8), refs)
+
+
+def _cut(columns: Columns) -> Iterator[Columns]:
+    for start in range(0, len(columns), BATCH_READINGS):
+        rows = slice(start, start + BATCH_READINGS)
+        yield Columns(
+            columns.series[rows],
+            columns.timestamp_us[rows],
+            columns.raw[rows],
+            columns.physical[rows],
+            columns.status[rows],
+            columns.profile[rows],
+        )
