@@ -11,6 +11,7 @@ import aiomqtt
 import asyncpg
 import pytest
 
+from labrelay.up.mosquitto import Broker
 from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.servers import Mosquitto
 
@@ -128,3 +129,10 @@ def test_a_forgotten_task_or_child_fails_its_test(pytester: pytest.Pytester, mon
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
     result.assert_outcomes(passed=4, errors=2)
     result.stdout.fnmatch_lines(["*tasks left behind*", "*child processes left behind*"])
+
+
+async def test_the_embedded_broker_takes_the_hub(embedded_broker: Broker) -> None:
+    async with aiomqtt.Client(
+        "127.0.0.1", embedded_broker.port, username="hub", password=embedded_broker.password
+    ) as hub:
+        await hub.subscribe("labrelay/v1/#")
