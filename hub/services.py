@@ -10,6 +10,7 @@ async def list_things(services: CurrentServices) -> Things:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -51,6 +52,10 @@ class Services:
     ingest: IngestWriter
     live: LiveHub
     tail: Tail
+
+    def now(self) -> datetime:
+        """The moment, as the database's timestamps have it."""
+        return datetime.fromtimestamp(self.clock.now_us() / 1e6, UTC)
 
     @property
     def pool(self) -> Pool:

@@ -22,14 +22,11 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from hub.access import store
+from hub.access.cookies import ACCESS_COOKIE
 from hub.access.tokens import TOKEN_LENGTH_MAX, token_hash
 from hub.database.pool import acquire
 from hub.errors import forbidden, not_found, unauthorized
 from hub.services import Services, ready_services
-
-ACCESS_COOKIE = "access_token"
-REFRESH_COOKIE = "refresh_token"
-CSRF_COOKIE = "csrf_token"
 
 
 class Role(StrEnum):

@@ -41,6 +41,8 @@ _ADD_USER = """
 
 _SET_PASSWORD = "update users set password_hash = $2, password_change_required = false where id = $1"
 
+_RENEW_HASH = "update users set password_hash = $2 where id = $1"
+
 _ADD_REFRESH = """
     insert into refresh_tokens (token_hash, family, user_id, issued_at, expires_at) values ($1, $2, $3, $4, $5)
 """
@@ -51,6 +53,8 @@ _REFRESH = """
     where t.token_hash = $1
     for update of t
 """
+
+_IS_TAKEN = "select exists (select from users where lower(username) = lower($1))"
 
 _USE_REFRESH = "update refresh_tokens set used_at = $2 where token_hash = $1"
 _REVOKE_FAMILY = "update refresh_tokens set revoked_at = $2 where family = $1 and revoked_at is null"
@@ -67,9 +71,9 @@ _USE_LINK = """
 """
 
 _SEARCH = """
-    select id, username, email from users
-    where is_active and (username ilike $1 or email ilike $1)
-    order by lower(username) limit $2
+    select id, username from users
+    where is_active and (username ilike $1 or lower(email) = lower($2))
+    order by lower(username) limit $3
 """
 
 _PURGE_REFRESH = """
@@ -127,9 +131,19 @@ async def add_user(
     return row
 
 
+async def is_taken(connection: Connection, username: str) -> bool:
+    """Whether there is a user of this name."""
+    return bool(await connection.fetchval(_IS_TAKEN, username))
+
+
 async def set_password(connection: Connection, user_id: UUID, password_hash: str) -> None:
     """Another password; a change that was due is done."""
     await connection.execute(_SET_PASSWORD, user_id, password_hash)
+
+
+async def renew_hash(connection: Connection, user_id: UUID, password_hash: str) -> None:
+    """The same password, hashed with today's parameters."""
+    await connection.execute(_RENEW_HASH, user_id, password_hash)
 
 
 async def add_refresh(
@@ -170,9 +184,9 @@ async def use_link(connection: Connection, token_hash: bytes, now: datetime) -> 
 
 
 async def search(connection: Connection, text: str, limit: int) -> list[Row]:
-    """Active users whose name or address contains the text."""
+    """(id, username) of active users whose name contains the text or whose e-mail address it is."""
     pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    return await connection.fetch(_SEARCH, pattern, limit)
+    return await connection.fetch(_SEARCH, pattern, text, limit)
 
 
 async def purge(connection: Connection, before: datetime) -> None:
