@@ -1,0 +1,1 @@
+"""The way to the hub: enrolment, connection, delivery, live values, time, commands."""

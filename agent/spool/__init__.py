@@ -1,0 +1,1 @@
+"""The disk queue between taking a sample and the hub's acknowledgement."""

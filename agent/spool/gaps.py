@@ -1,0 +1,61 @@
+"""Joining gap records, so that a long outage leaves a few large ones instead of filling the spool with small ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from shared.errors import WireError
+from shared.records import Gap
+from shared.wire import decode
+
+JOINED_BYTES_MAX = 48 * 1024
+"""A record as large as this is left as it is, and the next one begins anew."""
+
+
+def merged(before: bytes, gap: Gap, identity: tuple[str, int]) -> Gap | None:
+    """One record for two of the same cause, which also explains why the first one's own identity never comes.
+
+    Args:
+        before: the earlier record's batch.
+        identity: its epoch (hex) and seq.
+
+    Returns: None where they are not to be joined.
+    """
+    try:
+        earlier = decode(before).content
+    except WireError:
+        return None
+    if not isinstance(earlier, Gap) or earlier.cause != gap.cause or len(before) > JOINED_BYTES_MAX:
+        return None
+    epoch, seq = identity
+    joined = Gap(
+        cause=gap.cause,
+        from_us=min(earlier.from_us, gap.from_us),
+        to_us=max(earlier.to_us, gap.to_us),
+        readings=-1 if min(earlier.readings, gap.readings) < 0 else earlier.readings + gap.readings,
+        counts=_added(earlier.counts, gap.counts),
+        batches=ranges([*earlier.batches, *gap.batches, (epoch, seq, seq)]),
+    )
+    return joined if len(msgspec.json.encode(joined)) <= 4 * JOINED_BYTES_MAX else None
+
+
+def _added(*parts: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    counts: Counter[int] = Counter()
+    for part in parts:
+        for ref, count in part:
+            counts[ref] += count
+    return sorted(counts.items())
+
+
+def ranges(batches: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """The same identities in as few ranges as possible."""
+    joined: list[tuple[str, int, int]] = []
+    for epoch, first, last in sorted(batches):
+        if joined and joined[-1][0] == epoch and first <= joined[-1][2] + 1:
+            joined[-1] = (epoch, joined[-1][1], max(last, joined[-1][2]))
+        else:
+            joined.append((epoch, first, last))
+    return joined

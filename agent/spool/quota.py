@@ -1,0 +1,169 @@
+"""What goes when the spool is full: acknowledged batches first, then what the policy says, with a gap record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from agent.spool.batch import Standing
+from agent.spool.gaps import merged
+from agent.spool.journal import Journal
+from agent.spool.settings import SpoolSettings
+from agent.spool.store import ROW_OVERHEAD_BYTES, Row, Store
+from agent.spool.thin import Thinner
+from shared.clock import Clock
+from shared.columns import DecodedColumns
+from shared.errors import SpoolFull, WireError
+from shared.records import Gap
+from shared.wire import decode
+
+DROPPED_AT_ONCE = 64
+"""Batches that one gap record accounts for: not a record for every commit, no long stop of acquisition either."""
+EVICTED_AT_ONCE = 256
+GAP_ALLOWANCE_BYTES = 4096
+"""What a gap record may take over the quota, until the next batch makes room for it too."""
+
+
+class Quota:
+    """Makes room, inside the writer's transactions.
+
+    Args:
+        held: whether a batch is in flight, and therefore stays.
+        thinner: recodes batches for the policy `thin`.
+    """
+
+    def __init__(
+        self,
+        settings: SpoolSettings,
+        store: Store,
+        journal: Journal,
+        thinner: Thinner,
+        *,
+        clock: Clock,
+        held: Callable[[int], bool],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._journal = journal
+        self._thinner = thinner
+        self._clock = clock
+        self._held = held
+        self.limit_bytes = settings.quota_bytes
+        """Less than the quota while the disk is full."""
+
+    def make_room(self, needed_bytes: int) -> int:
+        """Room for so many bytes of new batches. Returns: readings that this cost.
+
+        Raises: SpoolFull when the policy is `block`, or when everything left is in flight.
+        """
+        lost = 0
+        while (over := self._store.depth.total_bytes + needed_bytes - self.limit_bytes) > 0:
+            if self._evict(over):
+                continue
+            if self._settings.policy == "block":
+                raise SpoolFull("the spool has reached its quota", hint="restore the link, or raise spool.quota_bytes")
+            dropped = self._thin() if self._settings.policy == "thin" else None
+            dropped = self._drop_oldest(over) if dropped is None else dropped
+            if dropped is None:
+                raise SpoolFull("the spool has reached its quota and all of it is in flight", hint="raise quota_bytes")
+            lost += dropped
+        return lost
+
+    def retire(self) -> None:
+        """Let go of acknowledged batches that are old or take too much of the quota."""
+        depth = self._store.depth
+        if depth.batches[Standing.ACKED] == 0:
+            return
+        excess = depth.bytes[Standing.ACKED] - int(self._settings.quota_bytes * self._settings.retain_acked_share)
+        if excess > 0:
+            self._evict(excess)
+        old_us = self._clock.now_us() - int(self._settings.retain_acked_s * 1e6)
+        rows = self._store.expired(old_us, self._journal.ref, EVICTED_AT_ONCE)
+        self._store.delete([row.id for row in rows])
+        if rows:
+            self._store.forget_epochs(self._journal.ref)
+
+    def _evict(self, excess_bytes: int) -> bool:
+        """Delete acknowledged batches, oldest first. Returns: whether there were any."""
+        rows = self._store.expired(1 << 62, self._journal.ref, EVICTED_AT_ONCE)
+        self._store.delete([row.id for row in _enough(rows, excess_bytes)])
+        return bool(rows)
+
+    def _drop_oldest(self, excess_bytes: int) -> int | None:
+        rows = self._store.oldest(Standing.QUARANTINED, DROPPED_AT_ONCE, data_only=True)
+        if not rows:
+            candidates = self._store.oldest(Standing.PENDING, DROPPED_AT_ONCE * 4, data_only=True)
+            rows = [row for row in candidates if not self._held(row.id)][:DROPPED_AT_ONCE]
+        rows = _enough(rows, excess_bytes + GAP_ALLOWANCE_BYTES)
+        if not rows:
+            return None
+        return self._let_go(rows, "quota_oldest", self._count(rows))
+
+    def _thin(self) -> int | None:
+        thinned = self._thinner.halve_oldest(self._held)
+        if thinned is None:
+            return None
+        return self._let_go(thinned.replaced, "quota_thin", thinned.lost, after=thinned.write)
+
+    def _count(self, rows: Sequence[Row]) -> Counter[int]:
+        """Readings per series of this epoch."""
+        counts: Counter[int] = Counter()
+        for row in rows:
+            for ref, readings in _readings_of(self._store.content(row.id)).items():
+                counts[self._journal.adopt_series(row.epoch_ref, (ref,)).get(ref, 0)] += readings
+        return counts
+
+    def _let_go(
+        self, rows: Sequence[Row], cause: str, counts: Counter[int], after: Callable[[], None] | None = None
+    ) -> int:
+        """Replace batches by the record of their loss."""
+        epochs = {row.epoch_ref: self._store.epoch_of(row.epoch_ref).hex() for row in rows}
+        readings = sum(row.readings for row in rows) if cause == "quota_oldest" else counts.total()
+        gap = Gap(
+            cause="quota_oldest" if cause == "quota_oldest" else "quota_thin",
+            from_us=min(row.from_us for row in rows),
+            to_us=max(row.to_us for row in rows),
+            readings=readings,
+            counts=sorted((ref, count) for ref, count in counts.items() if ref),
+            batches=[(epochs[row.epoch_ref], row.seq, row.seq) for row in rows],
+        )
+        self._store.delete([row.id for row in rows])
+        if after is not None:
+            after()
+        self._record(gap)
+        return readings
+
+    def _record(self, gap: Gap) -> None:
+        """Write a gap record, joined with the one before it where that has not been sent."""
+        before = self._store.last_gap()
+        if before is not None and before.epoch_ref == self._journal.ref and not self._held(before.id):
+            joined = merged(self._store.content(before.id), gap, (self._journal.epoch.hex(), before.seq))
+            if joined is not None:
+                self._store.delete([before.id])
+                gap = joined
+        self._journal.record(gap)
+
+
+def _enough(rows: Sequence[Row], wanted_bytes: int) -> list[Row]:
+    """The first rows that make up so many bytes."""
+    chosen: list[Row] = []
+    for row in rows:
+        if wanted_bytes <= 0:
+            break
+        chosen.append(row)
+        wanted_bytes -= row.bytes + ROW_OVERHEAD_BYTES
+    return chosen
+
+
+def _readings_of(content: bytes) -> dict[int, int]:
+    """Readings per series reference in a data batch; nothing for one that cannot be read."""
+    try:
+        decoded = decode(content).content
+    except WireError:
+        return {}
+    if not isinstance(decoded, DecodedColumns):
+        return {}
+    refs, counts = np.unique(decoded.columns.series, return_counts=True)
+    return dict(zip(refs.tolist(), counts.tolist(), strict=True))
