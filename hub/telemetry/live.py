@@ -86,7 +86,7 @@ class LiveHub:
         self._heard_us: dict[UUID, int] = {}
         self._changed: dict[tuple[UUID, str], _Latest] = {}
         self._offered = asyncio.Event()
-        self._framed = asyncio.Event()
+        self._waiting: set[asyncio.Event] = set()
         self._frame = _Frame(0, {})
         self.refused = 0
         """Values not kept because there were `SIGNALS_MAX` signals already."""
@@ -127,9 +127,13 @@ class LiveHub:
         for key in [key for key in self._changed if key[0] == sensor_id]:
             del self._changed[key]
 
-    def watch(self) -> Watch:
-        """A watcher who has seen nothing yet: its first `take` gives all latest values."""
-        return Watch(self)
+    def watch(self, wake: asyncio.Event) -> Watch:
+        """A watcher who has seen nothing yet, to be entered as a context manager; its first `take` gives all values.
+
+        Args:
+            wake: set whenever there may be something to take.
+        """
+        return Watch(self, wake)
 
     async def run(self) -> None:
         """Wake watchers, at once at a first change and then every `frame_interval_s`, until cancelled."""
@@ -141,8 +145,8 @@ class LiveHub:
                 by_sensor.setdefault(latest.reading.sensor_id, []).append(latest.reading)
             self._changed.clear()
             self._frame = _Frame(self._frame.number + 1, by_sensor)
-            framed, self._framed = self._framed, asyncio.Event()
-            framed.set()
+            for event in self._waiting:
+                event.set()
             await asyncio.sleep(self._frame_interval_s)
 
     def _since(self, sensor_ids: SensorIds, frame: int) -> list[LiveReading]:
@@ -162,14 +166,17 @@ class LiveHub:
 class Watch:
     """One watcher's place. Not shared between tasks."""
 
-    def __init__(self, hub: LiveHub) -> None:
+    def __init__(self, hub: LiveHub, wake: asyncio.Event) -> None:
         self._hub = hub
+        self._wake = wake
         self._seen = -1
 
-    async def wait(self) -> None:
-        """Return when there may be something to take. Cancellation leaves nothing behind."""
-        while self._seen == self._hub._frame.number:
-            await self._hub._framed.wait()
+    def __enter__(self) -> Watch:
+        self._hub._waiting.add(self._wake)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hub._waiting.discard(self._wake)
 
     def take(self, sensor_ids: SensorIds) -> list[LiveReading]:
         """The latest values of these sensors that changed since the last `take`."""

@@ -148,6 +148,16 @@ async def horizon(connection: Connection) -> int:
         return found
 
 
+async def ids_drawn(connection: Connection) -> int:
+    """An id that no reading has reached yet; lower than ids of before where the database was restored."""
+    with translated():
+        found: int = await connection.fetchval(
+            "select (case when is_called then last_value else last_value - 1 end + 1) * 16384 from reading_blocks",
+            timeout=TIMEOUT_S,
+        )
+        return found
+
+
 async def scan(connection: Connection, where: Where, *, limit: int, descending: bool = False) -> Rows:
     """At most `limit` readings in order of id.
 

@@ -62,10 +62,9 @@ class Tail:
         self._ring: deque[Chunk] = deque()
         self._ring_rows = 0
         self._cursor: int | None = None
-        self._subscribers = 0
         self._subscribed = asyncio.Event()
         self._wake = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._waiting: set[asyncio.Event] = set()
         self._catch_ups = asyncio.Semaphore(CATCH_UPS_MAX)
         self._failures = 0
         self._stopped = False
@@ -87,11 +86,15 @@ class Tail:
     @property
     def subscribers(self) -> int:
         """How many subscriptions there are."""
-        return self._subscribers
+        return len(self._waiting)
 
-    def subscribe(self, cursor: int, since: Since | None = None) -> Subscription:
-        """A subscription to what has a higher id than `cursor`; to be entered as a context manager."""
-        return Subscription(self, cursor, since)
+    def subscribe(self, wake: asyncio.Event, cursor: int, since: Since | None = None) -> Subscription:
+        """A subscription to what has a higher id than `cursor`; to be entered as a context manager.
+
+        Args:
+            wake: set whenever there may be something to take, the database is lost, or the tail has stopped.
+        """
+        return Subscription(self, wake, cursor, since)
 
     async def last_id(self) -> int:
         """The cursor behind everything that is committed now. Raises: StorageUnavailable."""
@@ -106,7 +109,7 @@ class Tail:
                 async with acquire(self._pool) as connection:
                     await self._follow(connection)
             except StorageUnavailable as error:
-                log.warning("event=tail_lost_database subscribers=%d error=%r", self._subscribers, str(error))
+                log.warning("event=tail_lost_database subscribers=%d error=%r", self.subscribers, str(error))
                 self._failures += 1
                 self._announce()
                 await asyncio.sleep(RETRY_S)
@@ -120,7 +123,7 @@ class Tail:
         windows = Windows(self.catalogue)
         try:
             cursor = self._cursor = await horizon(connection) - 1
-            while self._subscribers:
+            while self._waiting:
                 self._wake.clear()
                 end = await horizon(connection)
                 while cursor + 1 < end:
@@ -128,7 +131,7 @@ class Tail:
                     self._append(chunk)
                     cursor = chunk.through
                 await asyncio.sleep(TICK_S)
-                await _set_within(self._wake, self._poll_s)
+                await set_within(self._wake, self._poll_s)
         finally:
             if not connection.is_closed():
                 await connection.remove_listener(CHANNEL, self._on_notification)
@@ -142,8 +145,8 @@ class Tail:
         self._announce()
 
     def _announce(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        for event in self._waiting:
+            event.set()
 
     def _on_notification(self, *_: object) -> None:
         self._wake.set()
@@ -163,22 +166,22 @@ class Subscription:
         cursor: the id up to which everything was taken.
     """
 
-    def __init__(self, tail: Tail, cursor: int, since: Since | None) -> None:
+    def __init__(self, tail: Tail, wake: asyncio.Event, cursor: int, since: Since | None) -> None:
         self.cursor = cursor
         self._tail = tail
+        self._wake = wake
         self._since = since
         self._failures = tail._failures
         self._windows = Windows(tail.catalogue, wide=since is not None)
 
     def __enter__(self) -> Subscription:
-        self._tail._subscribers += 1
+        self._tail._waiting.add(self._wake)
         self._tail._subscribed.set()
-        self._tail._wake.set()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tail._subscribers -= 1
-        if not self._tail._subscribers:
+        self._tail._waiting.discard(self._wake)
+        if not self._tail._waiting:
             self._tail._subscribed.clear()
             self._tail._wake.set()
 
@@ -192,14 +195,6 @@ class Subscription:
             raise StorageUnavailable("the database was lost", hint="connect again with the last event's id")
         end = self._tail._cursor
         return (end is not None and self.cursor < end) or (self._since is not None and self.cursor < self._since.until)
-
-    async def wait(self) -> None:
-        """Return when there is something to take or the tail has stopped. Cancellation leaves nothing behind.
-
-        Raises: StorageUnavailable.
-        """
-        while not (self.behind or self._tail.stopped):
-            await self._tail._changed.wait()
 
     async def take(self, sensor_ids: SensorIds, limit: int | None = None) -> Delivery:
         """The next stretch of readings of these sensors, at most `limit`; it may be empty although there is more.
@@ -227,7 +222,8 @@ class Subscription:
         return chunk.deliver(self.cursor, sensor_ids, limit)
 
 
-async def _set_within(event: asyncio.Event, timeout_s: float) -> None:
+async def set_within(event: asyncio.Event, timeout_s: float) -> None:
+    """Wait for the event, but no longer than this."""
     try:
         async with asyncio.timeout(timeout_s):
             await event.wait()

@@ -1,0 +1,70 @@
+"""The one-minute aggregates, kept by the hub.
+
+Ingest marks the minutes that it dirties in the transaction that stores the readings, so a mark and its readings are
+seen together or not at all. Folding takes marks away and computes their minutes anew from the readings, in one
+transaction; a reader takes minutes with a mark from the readings and all others from here, in one statement
+(`hub.telemetry.buckets`). So what a reader adds up is always what the readings say, however late some came.
+
+Minutes that are still being written are left alone: each fold would compute them again for nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hub.database.pool import Pool, transaction
+
+MARKS_PER_FOLD_MAX = 2000
+SETTLE_S = 90
+"""Minutes are folded this long after their start at the earliest."""
+
+_LOCK = "select pg_try_advisory_xact_lock(x'6c61627200000003'::bigint)"
+
+# Readings that retention has dropped leave their aggregates as they are: a minute without readings is not written.
+_FOLD = """
+with taken as (
+    delete from dirty_minutes where ctid = any(array(
+        select ctid from dirty_minutes where bucket_to < $1 order by first_id limit $2
+    ))
+    returning series_ids, bucket_from, bucket_to
+), minutes as (
+    select distinct series_id, bucket
+    from taken, unnest(series_ids) series_id, generate_series(bucket_from, bucket_to, interval '1 minute') bucket
+), folded as (
+    insert into aggregates_1m as a
+    select m.series_id, m.bucket, r.*
+    from minutes m cross join lateral (
+        select count(*)::int, count(raw)::int, sum(raw), min(raw), max(raw),
+               count(physical)::int, sum(physical), min(physical), max(physical)
+        from readings
+        where series_id = m.series_id and time >= m.bucket and time < m.bucket + interval '1 minute'
+        having count(*) > 0
+    ) r
+    on conflict (series_id, bucket) do update set
+        sample_count = excluded.sample_count,
+        raw_count = excluded.raw_count,
+        sum_raw = excluded.sum_raw,
+        min_raw = excluded.min_raw,
+        max_raw = excluded.max_raw,
+        physical_count = excluded.physical_count,
+        sum_physical = excluded.sum_physical,
+        min_physical = excluded.min_physical,
+        max_physical = excluded.max_physical
+)
+select count(*) from taken
+"""
+
+
+async def fold_dirty(pool: Pool, *, settled_before: datetime, timeout_s: float = 60.0) -> int:
+    """Bring the aggregates of marked minutes before `settled_before` up to date; one hub at a time.
+
+    Returns: how many marks were folded in; `MARKS_PER_FOLD_MAX` means that there may be more.
+
+    Raises: StorageUnavailable.
+    """
+    async with transaction(pool) as connection:
+        if not await connection.fetchval(_LOCK):
+            return 0
+        await connection.execute(f"set local statement_timeout = {round(timeout_s * 1000)}")
+        folded: int = await connection.fetchval(_FOLD, settled_before, MARKS_PER_FOLD_MAX, timeout=timeout_s)
+        return folded

@@ -1,0 +1,86 @@
+"""The filters that stream, query and aggregated share, as they come in the query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Query
+from starlette.requests import HTTPConnection
+
+from hub.access.identity import Principal, SensorPrincipal, bearer_token
+from hub.access.tokens import token_hash
+from hub.errors import invalid, not_found
+from hub.telemetry.moments import Moment, to_us
+from hub.telemetry.scope import Scope
+
+SENSORS_MAX = 50
+
+SensorIdsQuery = Annotated[
+    list[UUID] | None, Query(alias="sensor_id", description="Repeatable; without it, all that the caller may see.")
+]
+ProjectIdQuery = Annotated[UUID | None, Query(description="Only sensors of this project.")]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """From and to (both inclusive in the API) as a half-open range in UTC microseconds."""
+
+    from_us: int | None
+    to_us: int | None
+
+
+class Filters:
+    """Query parameters of query and aggregated; a dependency. Raises: Problem 404, 422."""
+
+    def __init__(
+        self,
+        sensor_id: SensorIdsQuery = None,
+        project_id: ProjectIdQuery = None,
+        signal: Annotated[str | None, Query(max_length=200)] = None,
+        time_from: Annotated[Moment | None, Query(description="From this time on (RFC 3339).")] = None,
+        time_to: Annotated[Moment | None, Query(description="Up to and including this time (RFC 3339).")] = None,
+        capture_session_id: UUID | None = None,
+        run_id: UUID | None = None,
+        include_late: Annotated[
+            bool, Query(description="With a session: also what came late and does not count to it.")
+        ] = False,
+    ) -> None:
+        if run_id is not None:
+            raise not_found("run")
+        if capture_session_id is not None:
+            raise not_found("capture session")
+        self.sensor_id = sensor_id
+        self.project_id = project_id
+        self.signal = signal
+        self.range = TimeRange(
+            None if time_from is None else to_us(time_from), None if time_to is None else to_us(time_to) + 1
+        )
+        self.include_late = include_late
+
+    def scope(self, principal: Principal) -> Scope:
+        """What the caller asks about. Raises: Problem 422."""
+        return scope_of(principal, self.sensor_id, self.project_id)
+
+
+def scope_of(
+    principal: Principal,
+    sensor_ids: list[UUID] | None,
+    project_id: UUID | None,
+    connection: HTTPConnection | None = None,
+) -> Scope:
+    """What a caller asks about.
+
+    Args:
+        connection: where the scope outlives the request's start, to check the sensor's token again.
+
+    Raises: Problem 422.
+    """
+    if sensor_ids is not None and len(sensor_ids) > SENSORS_MAX:
+        raise invalid("sensor_id", f"at most {SENSORS_MAX} sensors")
+    wanted = frozenset(sensor_ids) if sensor_ids else None
+    hashed = b""
+    if connection is not None and isinstance(principal, SensorPrincipal):
+        hashed = token_hash(bearer_token(connection) or connection.query_params.get("access_token", ""))
+    return Scope(principal, wanted, project_id, hashed)

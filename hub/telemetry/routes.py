@@ -1,0 +1,166 @@
+"""HTTP of what is read: the stream, pages of readings, aggregates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hub.access.identity import SensorOrUser
+from hub.access.rules import SENSOR_OR_VIEWER, rule
+from hub.database.pool import acquire
+from hub.errors import Problem, invalid
+from hub.services import CurrentServices
+from hub.telemetry.answers import Aggregated, Points
+from hub.telemetry.buckets import BUCKETS_MAX, MINUTE_US, Buckets, default_interval_us, extent_of, read_buckets
+from hub.telemetry.event_stream import EventStream
+from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery, scope_of
+from hub.telemetry.moments import Moment, interval_text, parse_interval, to_us
+from hub.telemetry.query import LIMIT_DEFAULT, LIMIT_MAX, read_page
+from hub.telemetry.scan import Where, horizon, ids_drawn
+from hub.telemetry.stream import Stream, StreamRequest
+from hub.telemetry.tail import Since
+
+router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"])
+
+_ID_MAX = (1 << 53) - 1
+_STREAM_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Events `telemetry`, `live` and `error`."}
+}
+
+
+class StreamQuery:
+    """Query parameters of the stream; a dependency."""
+
+    def __init__(
+        self,
+        since_id: Annotated[int | None, Query(ge=0, le=_ID_MAX, description="Readings with higher ids.")] = None,
+        since_ts: Annotated[
+            Moment | None, Query(description="Readings from this time on; `since_id` breaks ties among equal times.")
+        ] = None,
+        max_events: Annotated[int | None, Query(ge=1, description="End after so many telemetry events.")] = None,
+        idle_timeout_seconds: Annotated[float | None, Query(gt=0, description="End when quiet for so long.")] = None,
+        live: Annotated[bool, Query(description="Also the latest values of the live lane, as events `live`.")] = False,
+        last_event_id: Annotated[str | None, Header(description="Go on behind this event.")] = None,
+    ) -> None:
+        self.since_id = since_id
+        self.since_ts = since_ts
+        self.max_events = max_events
+        self.idle_timeout_s = idle_timeout_seconds
+        self.live = live
+        self.last_event_id = int(last_event_id) if last_event_id and _is_id(last_event_id) else None
+
+
+@router.get("/stream", dependencies=[rule(SENSOR_OR_VIEWER)], response_class=EventStream, responses=_STREAM_ANSWERS)
+async def stream(
+    request: Request,
+    services: CurrentServices,
+    principal: SensorOrUser,
+    wanted: Annotated[StreamQuery, Depends()],
+    sensor_id: SensorIdsQuery = None,
+    project_id: ProjectIdQuery = None,
+) -> Response:
+    """Committed readings as they come, each once, in order of id; resumable with `Last-Event-ID`."""
+    if services.tail.stopped or services.tail.subscribers >= services.settings.streams_max:
+        detail = "the hub is shutting down" if services.tail.stopped else "too many streams at once"
+        raise Problem(503, detail, headers={"Retry-After": "2"})
+    scope = scope_of(principal, sensor_id, project_id, request)
+    async with acquire(services.pool) as connection:
+        sensors = await scope.sensors(connection)
+        last = await horizon(connection) - 1
+        drawn = await ids_drawn(connection)
+    cursor, since = _start(wanted, last, drawn)
+    streaming = Stream(
+        services.pool,
+        services.tail,
+        services.live,
+        services.clock,
+        StreamRequest(
+            scope=scope,
+            cursor=cursor,
+            since=since,
+            max_events=wanted.max_events,
+            idle_timeout_s=wanted.idle_timeout_s,
+            live=wanted.live,
+        ),
+        sensors,
+    )
+    return EventStream(streaming.events())
+
+
+@router.get("/query", dependencies=[rule(SENSOR_OR_VIEWER)], response_model=Points)
+async def query(
+    services: CurrentServices,
+    principal: SensorOrUser,
+    filters: Annotated[Filters, Depends()],
+    since_id: Annotated[int | None, Query(ge=0, le=_ID_MAX, description="The page behind this id.")] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
+    order: Literal["asc", "desc"] = "asc",
+) -> Response:
+    """Stored readings in order of id, a page at a time: pass `next_since_id` as `since_id` until it is null."""
+    catalogue = services.tail.catalogue
+    async with acquire(services.pool) as connection:
+        sensors = await filters.scope(principal).sensors(connection)
+        series = await catalogue.series_of(connection, sensors, filters.signal)
+        where = Where(
+            series=tuple(one.id for one in series),
+            time_from_us=filters.range.from_us,
+            time_to_us=filters.range.to_us,
+        )
+        page = await read_page(connection, catalogue, where, since_id=since_id, limit=limit, descending=order == "desc")
+    return Response(page.json(), media_type="application/json")
+
+
+@router.get("/aggregated", dependencies=[rule(SENSOR_OR_VIEWER)], response_model=Aggregated)
+async def aggregated(
+    services: CurrentServices,
+    principal: SensorOrUser,
+    filters: Annotated[Filters, Depends()],
+    bucket_interval: Annotated[
+        str | None, Query(description="Such as 10s, 1m, 6h or 1d; without it, 1m or what a long range needs.")
+    ] = None,
+    bucket: Annotated[str | None, Query(description="The same as `bucket_interval`.")] = None,
+    limit: Annotated[int | None, Query(ge=1, le=BUCKETS_MAX, description="The first so many buckets.")] = None,
+) -> Response:
+    """Counts, averages and extremes of readings in buckets aligned to UTC; what holds no reading is left out."""
+    asked_us = _interval_us(bucket_interval or bucket)
+    catalogue = services.tail.catalogue
+    async with acquire(services.pool) as connection:
+        sensors = await filters.scope(principal).sensors(connection)
+        series = [one.id for one in await catalogue.series_of(connection, sensors, filters.signal)]
+        extent = await extent_of(connection, series)
+        extent = extent and extent.within(filters.range.from_us, filters.range.to_us)
+        interval_us = asked_us or (default_interval_us(extent, len(series)) if extent else MINUTE_US)
+        buckets: Buckets = []
+        if extent:
+            buckets = await read_buckets(connection, catalogue, series, extent, interval_us, limit or BUCKETS_MAX + 1)
+    if len(buckets) > BUCKETS_MAX:
+        raise invalid("bucket_interval", f"gives more than {BUCKETS_MAX} buckets; take a longer one or a shorter range")
+    answer = {"buckets": buckets, "bucket_interval": interval_text(interval_us)}
+    return Response(orjson.dumps(answer, option=orjson.OPT_UTC_Z), media_type="application/json")
+
+
+def _start(wanted: StreamQuery, last: int, drawn: int) -> tuple[int, Since | None]:
+    """The cursor to begin behind, and the moment if one was given."""
+    if wanted.last_event_id is None and wanted.since_ts is not None:
+        return 0, Since((to_us(wanted.since_ts), wanted.since_id or 0), last)
+    given = wanted.since_id if wanted.last_event_id is None else wanted.last_event_id
+    if given is None or given >= drawn:  # beyond what was ever drawn: the database is an older one now
+        return last, None
+    return given, None
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text[:20]) <= _ID_MAX
+
+
+def _interval_us(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return parse_interval(text)
+    except ValueError as error:
+        raise invalid("bucket_interval", str(error)) from None

@@ -1,0 +1,78 @@
+"""Which sensors a request is about, among those that the caller may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from hub.access.identity import Principal, User
+from hub.database.pool import Connection
+from hub.errors import Problem, not_found, unauthorized
+from hub.telemetry.live import SensorIds
+
+_OF_USER = """
+select s.id from sensors s
+where ($2::uuid[] is null or s.id = any($2))
+  and exists (
+    select from sensor_projects p join project_members m on m.project_id = p.project_id
+    where p.sensor_id = s.id and m.user_id = $1 and ($3::uuid is null or p.project_id = $3)
+  )
+"""
+_IS_MEMBER = "select exists (select from project_members where user_id = $1 and project_id = $2)"
+_IS_SIGNED_IN = """
+select exists (
+    select from users u join refresh_tokens t on t.user_id = u.id
+    where u.id = $1 and u.is_active and t.family = $2 and t.revoked_at is null
+)
+"""
+_HAS_TOKEN = "select exists (select from sensors where id = $1 and token_hash = $2)"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a caller asks about.
+
+    Attributes:
+        sensor_ids: None for all that the caller may see.
+        project_id: None for all projects of the caller.
+        token_hash: of the sensor's token, where the caller is one.
+    """
+
+    principal: Principal
+    sensor_ids: SensorIds | None
+    project_id: UUID | None
+    token_hash: bytes = b""
+
+    async def sensors(self, connection: Connection) -> SensorIds:
+        """The sensors that the caller may see now. Raises: Problem 404."""
+        if not isinstance(self.principal, User):
+            return self._own(self.principal.id, self.principal.project_ids)
+        user_id = self.principal.id
+        if self.project_id is not None and not await connection.fetchval(_IS_MEMBER, user_id, self.project_id):
+            raise not_found("project")
+        wanted = None if self.sensor_ids is None else list(self.sensor_ids)
+        found = frozenset(row["id"] for row in await connection.fetch(_OF_USER, user_id, wanted, self.project_id))
+        if self.sensor_ids is not None and found != self.sensor_ids:
+            raise _missing(self.sensor_ids - found)
+        return found
+
+    async def check_credentials(self, connection: Connection) -> None:
+        """See that what the caller came with is still good. Raises: Problem 401."""
+        if isinstance(self.principal, User):
+            good = await connection.fetchval(_IS_SIGNED_IN, self.principal.id, self.principal.family)
+        else:
+            good = await connection.fetchval(_HAS_TOKEN, self.principal.id, self.token_hash)
+        if not good:
+            raise unauthorized("the token was revoked")
+
+    def _own(self, sensor_id: UUID, project_ids: frozenset[UUID]) -> SensorIds:
+        if self.project_id is not None and self.project_id not in project_ids:
+            raise not_found("project")
+        own = frozenset((sensor_id,))
+        if self.sensor_ids is not None and not self.sensor_ids <= own:
+            raise _missing(self.sensor_ids - own)
+        return own
+
+
+def _missing(sensor_ids: SensorIds) -> Problem:
+    return not_found(f"sensor {min(map(str, sensor_ids))}")

@@ -1,0 +1,144 @@
+"""One client's stream: committed readings and live values as Server-Sent Events.
+
+`telemetry` events carry the reading's id as event id, so that a client that connects again with `Last-Event-ID` goes
+on where it was. `live` events have none and are never resumed. A comment goes out at least every `HEARTBEAT_S`. Whether
+the caller may still see what it sees is asked again every `RECHECK_S`; that is also when new sensors of a project join.
+
+The stream ends after `max_events` or `idle_timeout_s`, when the hub shuts down, and, with an `error` event, when the
+caller's token is revoked or the database is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import orjson
+
+from hub.database.pool import Pool, acquire
+from hub.errors import Problem, problem_of
+from hub.telemetry.live import LiveHub, LiveReading, SensorIds, Watch
+from hub.telemetry.points import status_label, system_meta, timestamp_text
+from hub.telemetry.scope import Scope
+from hub.telemetry.tail import Since, Subscription, Tail, set_within
+from shared.clock import Clock
+from shared.errors import StorageUnavailable
+
+HEARTBEAT_S = 8.0
+RECHECK_S = 5.0
+HELLO = b"retry: 2000\n: connected\n\n"
+_HEARTBEAT = b": heartbeat\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRequest:
+    """What a client wants.
+
+    Attributes:
+        cursor: telemetry with higher ids.
+        max_events: telemetry events after which the stream ends, None for never.
+        idle_timeout_s: seconds without any event after which it ends, None for never.
+        live: whether live values come too.
+    """
+
+    scope: Scope
+    cursor: int
+    since: Since | None = None
+    max_events: int | None = None
+    idle_timeout_s: float | None = None
+    live: bool = False
+
+
+class Stream:
+    """Writes one client's events.
+
+    Args:
+        sensors: what the caller may see at the start.
+    """
+
+    def __init__(
+        self, pool: Pool, tail: Tail, live: LiveHub, clock: Clock, request: StreamRequest, sensors: SensorIds
+    ) -> None:
+        self._pool = pool
+        self._tail = tail
+        self._live = live
+        self._clock = clock
+        self._request = request
+        self._sensors = sensors
+        self._left = request.max_events
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """The stream's bytes, until it ends. To be closed by whoever iterates."""
+        yield HELLO
+        try:
+            async for part in self._follow():
+                yield part
+        except (StorageUnavailable, Problem) as error:
+            yield _error_event(error)
+
+    async def _follow(self) -> AsyncGenerator[bytes, None]:
+        wake = asyncio.Event()
+        with (
+            self._tail.subscribe(wake, self._request.cursor, self._request.since) as subscription,
+            self._live.watch(wake) as watch,
+        ):
+            sent_s = active_s = checked_s = self._clock.monotonic_s()
+            while not self._tail.stopped and self._left != 0:
+                wake.clear()
+                part = await self._next(subscription, watch)
+                now_s = self._clock.monotonic_s()
+                if part:
+                    yield part
+                    sent_s = active_s = now_s
+                elif self._request.idle_timeout_s is not None and now_s - active_s >= self._request.idle_timeout_s:
+                    return
+                elif now_s - sent_s >= HEARTBEAT_S:
+                    yield _HEARTBEAT
+                    sent_s = now_s
+                if now_s - checked_s >= RECHECK_S:
+                    await self._recheck()
+                    checked_s = now_s
+                if not part and not subscription.behind:
+                    due_s = [sent_s + HEARTBEAT_S, checked_s + RECHECK_S]
+                    if self._request.idle_timeout_s is not None:
+                        due_s.append(active_s + self._request.idle_timeout_s)
+                    await set_within(wake, max(0.0, min(due_s) - self._clock.monotonic_s()))
+
+    async def _next(self, subscription: Subscription, watch: Watch) -> bytes:
+        """Live values first: they are what a dashboard waits for while a backlog drains."""
+        part = b""
+        if self._request.live:
+            part = b"".join(live_event(reading) for reading in watch.take(self._sensors))
+        if subscription.behind:
+            delivery = await subscription.take(self._sensors, self._left)
+            if self._left is not None:
+                self._left -= delivery.count
+            part += delivery.body
+        return part
+
+    async def _recheck(self) -> None:
+        async with acquire(self._pool) as connection:
+            await self._request.scope.check_credentials(connection)
+            self._sensors = await self._request.scope.sensors(connection)
+
+
+def live_event(reading: LiveReading) -> bytes:
+    """One live value as an event."""
+    fields = {
+        "sensor_id": reading.sensor_id,
+        "signal": reading.signal,
+        "timestamp": timestamp_text(reading.timestamp_us),
+        "raw_value": reading.raw,
+        "physical_value": reading.physical,
+        "conversion_status": status_label(reading.status),
+        "unit": reading.unit,
+        "meta": system_meta(reading.status),
+    }
+    return b"event: live\ndata: %b\n\n" % orjson.dumps(fields)
+
+
+def _error_event(error: Exception) -> bytes:
+    problem = problem_of(error) or Problem(500, "the stream failed")
+    fields = {"status": problem.status, "detail": problem.detail, "error": problem.detail, "code": problem.code}
+    return b"event: error\ndata: %b\n\n" % orjson.dumps(fields)
