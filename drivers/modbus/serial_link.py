@@ -7,7 +7,8 @@ Serial frames carry no transaction id, so a late answer looks like the answer to
 * after a question that stayed without a proper answer its unit is *in doubt*. Before it is asked anything else, the
   line must fall silent, and the unit must answer a probe: one address through a function that has not been asked since.
   Units answer in order, even if only `illegal function`; so when the answer to the probe is there, everything older
-  has gone by. A unit that does not answer any of the probes is asked directly once all four functions were tried.
+  has gone by. A unit that answers none of the probes is asked directly once all four functions were tried: an answer
+  that is later than four timeouts, with the caller's back-off between them, could only then be mistaken.
 
 A port that vanishes is opened again by the next question.
 """
