@@ -38,6 +38,7 @@ LOCK_NAME = "spool.lock"
 RESERVE_NAME = "spool.reserve"
 MARKS_MAX = 100_000
 """What the uplink may leave in the queue; acknowledgements beyond it are forgotten, and their batches sent again."""
+RESENT_AT_ONCE = 10_000
 
 _FRAME_BYTES = HEADER.size + CHECKSUM_BYTES + ROW_OVERHEAD_BYTES
 _TRY_FULL_DISK_AFTER_S = 30.0
@@ -88,8 +89,10 @@ class SpoolWriter:
         """Rises whenever batches that were not acknowledged may have gone."""
         self.error = ""
         """What is wrong with the spool at the moment, for the operator."""
-        self.files_opened = 0
-        """Rises when a damaged file was replaced: other connections have to be opened anew."""
+        self.rewinds = 0
+        """Rises when batches that had been read became pending again, and when a damaged file was replaced."""
+        self.on_append: Callable[[], None] | None = None
+        """Called after batches have been taken, on the collector's thread."""
         self._damage: SpoolDamaged | None = None
         self._incarnation = ""
         self._owner = SpoolLock(folder / LOCK_NAME)
@@ -120,6 +123,8 @@ class SpoolWriter:
                 self._commit(batches)
             except DiskFull as error:
                 self._commit_on_full_disk(batches, error)
+        if self.on_append is not None:
+            self.on_append()
 
     def declare(self, series: Sequence[SeriesEntry] = (), profiles: Sequence[ProfileEntry] = ()) -> None:
         """Say what references stand for; written in the next `append`, before its batches. References are the
@@ -165,9 +170,18 @@ class SpoolWriter:
             return False
         if before:
             _log.warning("hub_database_changed", before=before, now=incarnation)
-            self._marks.append(lambda: self._store.reoffer())
+            self._marks.append(self._reoffer)
         self._marks.append(lambda: self._store.set_meta("incarnation", incarnation))
         return bool(before)
+
+    def resend_quarantined(self) -> None:
+        """Offer everything in quarantine again, with the next commit; what does not verify stays there."""
+        self._marks.append(self._resend_quarantined)
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether `flush` has something to commit."""
+        return bool(self._marks)
 
     def flush(self) -> None:
         """Commit what has been left for the next commit; blocks on the disk. Also looks after the file.
@@ -236,7 +250,7 @@ class SpoolWriter:
         except BaseException:
             store.close()
             raise
-        self.files_opened += 1
+        self.rewinds += 1
         self._incarnation = incarnation
         recoder = Recoder(store, journal, self._profile_of)
         thinner = Thinner(store, journal, recoder)
@@ -357,6 +371,15 @@ class SpoolWriter:
         else:
             self._store.replace(batch_id, content)
 
+    def _reoffer(self) -> None:
+        self._store.reoffer()
+        self.rewinds += 1
+
+    def _resend_quarantined(self) -> None:
+        rows = self._store.oldest(Standing.QUARANTINED, RESENT_AT_ONCE)
+        self._store.stand([row.id for row in rows], Standing.PENDING)
+        self.rewinds += 1
+
     def _serve_requests(self) -> None:
         for verb, batch_id in self._store.take_requests():
             found = self._store.row(batch_id)
@@ -365,5 +388,6 @@ class SpoolWriter:
             _log.info("operator_request", verb=verb, batch=batch_id)
             if verb == "resend":
                 self._store.stand((batch_id,), Standing.PENDING)
+                self.rewinds += 1
             elif verb == "discard":
                 self._store.delete((batch_id,))

@@ -1,0 +1,108 @@
+"""Reading batches for the uplink, beside the writer and without waiting for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.spool.batch import StoredBatch
+from agent.spool.connection import connect, translated
+from agent.spool.store import BATCH_COLUMNS, BATCH_TABLES
+from shared import wire
+from shared.errors import WireError
+from shared.wire import Kind
+
+RECORDS_MAX = 256
+"""Dictionary or clock batches read at once."""
+
+
+class SpoolReader:
+    """A second connection, for one thread at a time. Opened at the first use.
+
+    Every batch is verified as it is read; the ids of those that do not verify are in `corrupt` after each call.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self.corrupt: list[int] = []
+
+    def close(self) -> None:
+        """Close the file; the next call opens it anew."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def pending(self, after_id: int, *, limit: int, bytes_max: int) -> list[StoredBatch]:
+        """The oldest pending batches behind `after_id`: at most `limit`, and no more than the first above `bytes_max`.
+
+        Raises: SpoolUnavailable.
+        """
+        ids: list[int] = []
+        size = 0
+        sql = "SELECT id, bytes FROM batches WHERE standing = 0 AND id > ? ORDER BY id LIMIT ?"
+        for batch_id, length in self._rows(sql, (after_id, limit)):
+            size += length
+            if ids and size > bytes_max:
+                break
+            ids.append(batch_id)
+        if not ids:
+            return []
+        return self._batches("b.standing = 0 AND b.id BETWEEN ? AND ?", (ids[0], ids[-1]))
+
+    def still_pending(self, ids: Sequence[int]) -> set[int]:
+        """Those of the ids that wait for an acknowledgement. Raises: SpoolUnavailable."""
+        marks = ", ".join("?" * len(ids))
+        rows = self._rows(f"SELECT id FROM batches WHERE standing = 0 AND id IN ({marks})", tuple(ids))
+        return {row[0] for row in rows}
+
+    def by_id(self, ids: Sequence[int]) -> list[StoredBatch]:
+        """The pending ones among these batches. Raises: SpoolUnavailable."""
+        marks = ", ".join("?" * len(ids))
+        return self._batches(f"b.standing = 0 AND b.id IN ({marks})", tuple(ids))
+
+    def clock_records(self) -> list[StoredBatch]:
+        """Pending clock offsets, latest first. Raises: SpoolUnavailable."""
+        found = self._batches("b.kind = ? AND b.kind <> 3 AND b.standing = 0", (int(Kind.CLOCK),))
+        return found[::-1][:RECORDS_MAX]
+
+    def dictionary(self, epoch: bytes) -> list[StoredBatch]:
+        """All dictionary batches of an epoch, acknowledged or not. Raises: SpoolUnavailable."""
+        return self._batches("b.kind = ? AND b.kind <> 3 AND e.epoch = ?", (int(Kind.DICTIONARY), epoch))
+
+    def id_of(self, epoch: bytes, first: int, last: int) -> list[int]:
+        """Ids of the pending batches in a range of seqs. Raises: SpoolUnavailable."""
+        sql = (
+            "SELECT id FROM batches WHERE epoch = (SELECT ref FROM epochs WHERE epoch = ?)"
+            " AND seq BETWEEN ? AND ? AND standing = 0"
+        )
+        return [row[0] for row in self._rows(sql, (epoch, first, last))]
+
+    def _batches(self, where: str, arguments: tuple[int | bytes, ...]) -> list[StoredBatch]:
+        self.corrupt = []
+        rows = self._rows(f"SELECT {BATCH_COLUMNS} FROM {BATCH_TABLES} WHERE {where} ORDER BY b.id", arguments)
+        found = [StoredBatch(row[0], bytes(row[1]), row[2], Kind(row[3]), *row[4:]) for row in rows]
+        return [batch for batch in found if self._verified(batch)]
+
+    def _verified(self, batch: StoredBatch) -> bool:
+        try:
+            header = wire.read_header(batch.content)
+        except WireError:
+            self.corrupt.append(batch.id)
+            return False
+        if (header.epoch, header.seq) != (batch.epoch, batch.seq):
+            self.corrupt.append(batch.id)
+            return False
+        return True
+
+    def _rows(self, sql: str, arguments: tuple[int | bytes, ...]) -> list[tuple[Any, ...]]:
+        if self._db is None:
+            self._db = connect(self._path, read_only=True)
+        try:
+            with translated():
+                return self._db.execute(sql, arguments).fetchall()
+        except BaseException:
+            self.close()
+            raise
