@@ -1,0 +1,144 @@
+"""Conversion profiles in the database: drafts, publication, and the activation of what was scheduled."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from hub.database.ids import uuid7
+from hub.database.pool import Connection, Pool, transaction
+from hub.errors import conflict
+from hub.sensors.rules import ProfileStatus, in_force_from
+from hub.sensors.store import Row, lock_catalogue
+
+_COLUMNS = """
+    id, sensor_id, version, kind, payload, status, valid_from, valid_to, created_by, published_by, created_at,
+    published_at
+"""
+_PAGE = f"""
+    select {_COLUMNS} from conversion_profiles
+    where sensor_id = $1 and ($2::text is null or status = $2)
+    order by created_at desc, id desc limit $3 offset $4
+"""
+_COUNT = "select count(*) from conversion_profiles where sensor_id = $1 and ($2::text is null or status = $2)"
+_ONE = f"select {_COLUMNS} from conversion_profiles where id = $1 and sensor_id = $2"
+_ADD = """
+    insert into conversion_profiles
+        (id, sensor_id, version, kind, payload, valid_from, valid_to, created_by, created_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+_WAS_PUBLISHED = """
+    select exists (select from conversion_profiles where sensor_id = $1 and id <> $2 and published_at is not null)
+"""
+_SCHEDULE = """
+    update conversion_profiles set status = 'scheduled', valid_from = $2, published_by = $3, published_at = $4
+    where id = $1
+"""
+_DEPRECATE = """
+    update conversion_profiles set
+        status = 'deprecated',
+        valid_to = greatest(valid_from, least(valid_to, $3))
+    where sensor_id = $1 and id <> $2 and status = 'active'
+"""
+_ACTIVATE = """
+    update conversion_profiles set
+        status = 'active', valid_from = $2,
+        published_by = coalesce(published_by, $3), published_at = coalesce(published_at, $4)
+    where id = $1
+"""
+_SET_ACTIVE = "update sensors set active_profile_id = $2, updated_at = $3 where id = $1"
+_DUE = """
+    select id, sensor_id, valid_from from conversion_profiles
+    where status = 'scheduled' and valid_from <= $1
+    order by valid_from, id limit 1000
+"""
+_IS_DUE = "select exists (select from conversion_profiles where status = 'scheduled' and valid_from <= $1)"
+
+
+async def page(
+    connection: Connection, sensor_id: UUID, status: str | None, limit: int, offset: int
+) -> tuple[list[Row], int]:
+    """A sensor's profiles, newest first, and how many there are in all."""
+    rows = await connection.fetch(_PAGE, sensor_id, status, limit, offset)
+    total: int = await connection.fetchval(_COUNT, sensor_id, status)
+    return rows, total
+
+
+async def one(connection: Connection, profile_id: UUID, sensor_id: UUID) -> Row | None:
+    """A profile of this sensor."""
+    return await connection.fetchrow(_ONE, profile_id, sensor_id)
+
+
+async def add(
+    connection: Connection,
+    sensor_id: UUID,
+    *,
+    version: str,
+    kind: str,
+    payload: dict[str, Any],
+    valid_from: datetime | None,
+    valid_to: datetime | None,
+    created_by: UUID,
+    now: datetime,
+) -> UUID:
+    """A draft. Raises: asyncpg.UniqueViolationError for a version that the sensor has already."""
+    profile_id = uuid7()
+    await connection.execute(_ADD, profile_id, sensor_id, version, kind, payload, valid_from, valid_to, created_by, now)
+    return profile_id
+
+
+async def publish(
+    connection: Connection,
+    profile: Row,
+    *,
+    published_by: UUID,
+    valid_from: datetime | None,
+    now: datetime,
+) -> None:
+    """Put a draft in force, or schedule it if its time is still to come.
+
+    The catalogue must be locked (`lock_catalogue`), so that no ingest and no other publication is under way.
+
+    Args:
+        valid_from: overrides the draft's own.
+
+    Raises: Problem 409 for what is no draft any more.
+    """
+    if profile["status"] != ProfileStatus.DRAFT:
+        raise conflict(f"the profile is {profile['status']} already; published profiles never change", code="published")
+    asked = valid_from or profile["valid_from"]
+    if asked is not None and asked > now:
+        await connection.execute(_SCHEDULE, profile["id"], asked, published_by, now)
+        return
+    is_first = not await connection.fetchval(_WAS_PUBLISHED, profile["sensor_id"], profile["id"])
+    start = in_force_from(asked, now, is_first=is_first)
+    await _activate(connection, profile["sensor_id"], profile["id"], start, published_by, now)
+
+
+async def activate_scheduled(pool: Pool, now: datetime) -> int:
+    """Put in force what was scheduled and is due; any number of hubs may do so.
+
+    Returns: how many profiles. Raises: StorageUnavailable.
+    """
+    async with transaction(pool) as connection:
+        if not await connection.fetchval(_IS_DUE, now):
+            return 0
+        await lock_catalogue(connection)
+        due = await connection.fetch(_DUE, now)
+        for row in due:
+            await _activate(connection, row["sensor_id"], row["id"], row["valid_from"], None, now)
+        return len(due)
+
+
+async def _activate(
+    connection: Connection,
+    sensor_id: UUID,
+    profile_id: UUID,
+    valid_from: datetime | None,
+    published_by: UUID | None,
+    now: datetime,
+) -> None:
+    await connection.execute(_DEPRECATE, sensor_id, profile_id, valid_from or now)
+    await connection.execute(_ACTIVATE, profile_id, valid_from, published_by, now)
+    await connection.execute(_SET_ACTIVE, sensor_id, profile_id, now)

@@ -1,0 +1,197 @@
+"""HTTP of sensors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+
+from hub.access.identity import CurrentUser, Role, User, member_of
+from hub.access.rules import EDITOR, SIGNED_IN, VIEWER, rule
+from hub.access.tokens import new_token, token_hash
+from hub.database.ids import uuid7
+from hub.database.pool import Connection, acquire, transaction
+from hub.errors import conflict, invalid, not_found
+from hub.fields import QueryText
+from hub.sensors import profiles, store
+from hub.sensors.access import find_sensor, last_heard, unique_names, view_sensor
+from hub.sensors.paging import Paging
+from hub.sensors.profile_routes import router as profile_router
+from hub.sensors.rules import ConnectionStatus, SensorStatus, connection_status
+from hub.sensors.store import SensorFilter
+from hub.sensors.views import (
+    NewProfile,
+    NewSensor,
+    ProjectIds,
+    ProjectOfSensor,
+    SensorChange,
+    Sensors,
+    SensorWithToken,
+    StatusSummary,
+)
+from hub.sensors.views import SensorView as View
+from hub.services import CurrentServices, Services
+from hub.telemetry.moments import Moment
+
+router = APIRouter(prefix="/api/v1/sensors", tags=["sensors"])
+router.include_router(profile_router)
+
+PREVIEW_LENGTH = 4
+ProjectId = Annotated[UUID | None, Query(description="Only sensors of this project.")]
+
+
+@router.get("", dependencies=[rule(SIGNED_IN)])
+async def list_sensors(
+    services: CurrentServices,
+    user: CurrentUser,
+    paging: Annotated[Paging, Depends()],
+    project_id: ProjectId = None,
+    status: SensorStatus | None = None,
+    type: QueryText | None = None,  # noqa: A002 - the contract's name
+    created_after: Moment | None = None,
+    created_before: Moment | None = None,
+) -> Sensors:
+    """Sensors by name; without `project_id`, those of all projects of the caller."""
+    if project_id is not None:
+        await member_of(services, user, project_id, Role.VIEWER)
+    wanted = SensorFilter(user.id, project_id, status, type, created_after, created_before)
+    async with acquire(services.pool) as connection:
+        rows, total = await store.page(connection, wanted, paging.page_size, paging.offset)
+    views = [view_sensor(services, row) for row in rows]
+    return Sensors(sensors=views, total=total, page=paging.page, page_size=paging.page_size)
+
+
+@router.get("/status-summary", dependencies=[rule(SIGNED_IN)])
+async def summarise(services: CurrentServices, user: CurrentUser, project_id: ProjectId = None) -> StatusSummary:
+    """How many sensors are online."""
+    if project_id is not None:
+        await member_of(services, user, project_id, Role.VIEWER)
+    async with acquire(services.pool) as connection:
+        rows = await store.all_heard(connection, user.id, project_id)
+    now = services.now()
+    connections = [connection_status(last_heard(services, row), now) for row in rows]
+    statuses = [SensorStatus(row["status"]) for row in rows]
+    return StatusSummary(
+        total=len(rows),
+        online=connections.count(ConnectionStatus.ONLINE),
+        delayed=connections.count(ConnectionStatus.DELAYED),
+        offline=connections.count(ConnectionStatus.OFFLINE),
+        by_status={status: statuses.count(status) for status in SensorStatus},
+    )
+
+
+@router.post("", status_code=201, dependencies=[rule(EDITOR)])
+async def add_sensor(
+    services: CurrentServices, user: CurrentUser, body: NewSensor, project_id: UUID | None = None
+) -> SensorWithToken:
+    """Make a sensor. Its token is shown in this answer and never again."""
+    primary = body.project_id or project_id
+    if primary is None:
+        raise invalid("project_id", "which project the sensor belongs to")
+    await member_of(services, user, primary, Role.EDITOR)
+    sensor_id, token, now = uuid7(), new_token(), services.now()
+    with unique_names():
+        async with transaction(services.pool) as connection:
+            if body.conversion_profile is not None:
+                await store.lock_catalogue(connection)
+            await store.add(
+                connection, sensor_id, primary, body.fields(), token_hash(token), token[-PREVIEW_LENGTH:], now
+            )
+            if body.conversion_profile is not None:
+                await _publish_first(services, connection, user, sensor_id, body.conversion_profile)
+            row = await find_sensor(connection, user, sensor_id)
+    return SensorWithToken(sensor=view_sensor(services, row), token=token)
+
+
+@router.get("/{sensor_id}", dependencies=[rule(VIEWER)])
+async def get_sensor(services: CurrentServices, user: CurrentUser, sensor_id: UUID) -> View:
+    """One sensor."""
+    async with acquire(services.pool) as connection:
+        return view_sensor(services, await find_sensor(connection, user, sensor_id))
+
+
+@router.patch("/{sensor_id}", dependencies=[rule(EDITOR)])
+async def change_sensor(services: CurrentServices, user: CurrentUser, sensor_id: UUID, body: SensorChange) -> View:
+    """Rename or describe a sensor, or give it another status."""
+    with unique_names():
+        async with transaction(services.pool) as connection:
+            await store.lock_catalogue(connection)
+            row = await find_sensor(connection, user, sensor_id, Role.EDITOR)
+            if body.project_id not in (None, row["project_id"]):
+                raise invalid("project_id", "the primary project of a sensor does not change")
+            await store.change(connection, sensor_id, body.fields(), services.now())
+            return view_sensor(services, await find_sensor(connection, user, sensor_id))
+
+
+@router.delete("/{sensor_id}", status_code=204, dependencies=[rule(EDITOR)])
+async def delete_sensor(services: CurrentServices, user: CurrentUser, sensor_id: UUID) -> None:
+    """Remove a sensor; its readings cannot be reached from then on, its name is free, agents stop sending it."""
+    async with transaction(services.pool) as connection:
+        await store.lock_catalogue(connection)
+        await find_sensor(connection, user, sensor_id, Role.EDITOR)
+        await store.delete(connection, sensor_id)
+    services.live.forget(sensor_id)
+
+
+@router.post("/{sensor_id}/rotate-token", dependencies=[rule(EDITOR)])
+async def rotate_token(services: CurrentServices, user: CurrentUser, sensor_id: UUID) -> SensorWithToken:
+    """Another token; the old one is refused from now on."""
+    token = new_token()
+    async with transaction(services.pool) as connection:
+        await find_sensor(connection, user, sensor_id, Role.EDITOR)
+        await store.set_token(connection, sensor_id, token_hash(token), token[-PREVIEW_LENGTH:], services.now())
+        row = await find_sensor(connection, user, sensor_id)
+    return SensorWithToken(sensor=view_sensor(services, row), token=token)
+
+
+@router.get("/{sensor_id}/projects", dependencies=[rule(VIEWER)])
+async def list_projects(services: CurrentServices, user: CurrentUser, sensor_id: UUID) -> ProjectIds:
+    """All projects of a sensor, its primary one first."""
+    async with acquire(services.pool) as connection:
+        await find_sensor(connection, user, sensor_id)
+        return ProjectIds(project_ids=await store.projects(connection, sensor_id))
+
+
+@router.post("/{sensor_id}/projects", status_code=201, dependencies=[rule(EDITOR)])
+async def add_project(
+    services: CurrentServices, user: CurrentUser, sensor_id: UUID, body: ProjectOfSensor
+) -> ProjectIds:
+    """Show a sensor in one more project; takes the role of an editor in both."""
+    await member_of(services, user, body.project_id, Role.EDITOR)
+    async with transaction(services.pool) as connection:
+        await find_sensor(connection, user, sensor_id, Role.EDITOR)
+        await store.add_project(connection, sensor_id, body.project_id)
+        return ProjectIds(project_ids=await store.projects(connection, sensor_id))
+
+
+# `{other_id}`: a rule looks at a path's `{project_id}` by itself, and here the sensor's primary project decides.
+@router.delete("/{sensor_id}/projects/{other_id}", status_code=204, dependencies=[rule(EDITOR)])
+async def remove_project(services: CurrentServices, user: CurrentUser, sensor_id: UUID, other_id: UUID) -> None:
+    """Take a sensor out of a project. It stays in its primary one."""
+    async with transaction(services.pool) as connection:
+        row = await find_sensor(connection, user, sensor_id, Role.EDITOR)
+        if other_id == row["project_id"]:
+            raise conflict("a sensor stays in its primary project", code="primary_project")
+        if not await store.remove_project(connection, sensor_id, other_id):
+            raise not_found("project of the sensor")
+
+
+async def _publish_first(
+    services: Services, connection: Connection, user: User, sensor_id: UUID, body: NewProfile
+) -> None:
+    """The profile that a sensor is made with is in force at once, as no reading can depend on it yet."""
+    profile_id = await profiles.add(
+        connection,
+        sensor_id,
+        version=body.version,
+        kind=body.kind,
+        payload=body.payload,
+        valid_from=body.valid_from,
+        valid_to=body.valid_to,
+        created_by=user.id,
+        now=services.now(),
+    )
+    draft = await profiles.one(connection, profile_id, sensor_id)
+    assert draft is not None
+    await profiles.publish(connection, draft, published_by=user.id, valid_from=None, now=services.now())

@@ -1,0 +1,183 @@
+"""Sensors and profiles as the API takes and shows them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+
+from hub.fields import Body, Name, Text, storable
+from hub.sensors.rules import ConnectionStatus, ProfileKind, ProfileStatus, SensorStatus, connection_status
+from hub.sensors.store import Row, SensorFields
+from shared.errors import ProfileError
+from shared.profiles import compile_profile
+
+Word = Annotated[str, AfterValidator(storable), StringConstraints(max_length=200)]
+Version = Annotated[
+    str, AfterValidator(storable), StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
+]
+
+
+def _aware(moment: datetime) -> datetime:
+    """UTC where no offset is given."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_aware)]
+
+
+class NewProfile(Body):
+    """A conversion profile to be. Its payload must fit its kind."""
+
+    version: Version
+    kind: ProfileKind
+    payload: dict[str, Any]
+    valid_from: Moment | None = Field(None, description="From when it is in force once published.")
+    valid_to: Moment | None = None
+    sensor_id: UUID | None = Field(None, description="The path's, if given.")
+    project_id: UUID | None = Field(None, description="The sensor's, if given.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> NewProfile:
+        try:
+            compile_profile(self.kind, self.payload)
+        except ProfileError as error:
+            raise ValueError(f"payload: {error}") from None
+        if self.valid_from is not None and self.valid_to is not None and self.valid_to <= self.valid_from:
+            raise ValueError("valid_to must be after valid_from")
+        return self
+
+
+class Publication(Body):
+    """How to publish; all of it may be left out."""
+
+    valid_from: Moment | None = Field(None, description="From when it is in force; in the future, it is scheduled.")
+
+
+class NewSensor(Body):
+    """A sensor to be."""
+
+    name: Name
+    project_id: UUID | None = Field(None, description="Its primary project; `project_id` in the query will do.")
+    type: Word = ""
+    input_unit: Word = ""
+    display_unit: Word = ""
+    status: SensorStatus = SensorStatus.REGISTERING
+    calibration_notes: Text = ""
+    conversion_profile: NewProfile | None = Field(None, description="Its first profile, in force at once.")
+
+    def fields(self) -> SensorFields:
+        """For the database."""
+        return SensorFields(
+            self.name, self.type, self.input_unit, self.display_unit, self.status, self.calibration_notes
+        )
+
+
+class SensorChange(Body):
+    """What is to change; what is left out stays."""
+
+    name: Name | None = None
+    type: Word | None = None
+    input_unit: Word | None = None
+    display_unit: Word | None = None
+    status: SensorStatus | None = None
+    calibration_notes: Text | None = None
+    project_id: UUID | None = Field(None, description="The sensor's, if given.")
+
+    def fields(self) -> SensorFields:
+        """For the database."""
+        return SensorFields(
+            self.name, self.type, self.input_unit, self.display_unit, self.status, self.calibration_notes
+        )
+
+
+class SensorView(BaseModel):
+    """A sensor."""
+
+    id: UUID
+    project_id: UUID
+    name: str
+    type: str
+    input_unit: str
+    display_unit: str
+    status: SensorStatus
+    connection_status: ConnectionStatus = Field(description="online < 30 s, delayed ≤ 5 min, else offline.")
+    token_preview: str = Field(description="The token's last four characters.")
+    last_heartbeat: datetime | None
+    active_profile_id: UUID | None
+    calibration_notes: str
+    created_at: datetime
+    updated_at: datetime
+
+    @staticmethod
+    def of(row: Row, last_heard: datetime | None, now: datetime) -> SensorView:
+        """A row of sensors, and when the sensor was last heard."""
+        fields = {name: row[name] for name in SensorView.model_fields if name != "connection_status"}
+        fields["last_heartbeat"] = last_heard
+        return SensorView(**fields, connection_status=connection_status(last_heard, now))
+
+
+class SensorWithToken(BaseModel):
+    """A sensor and its token, which is shown this once."""
+
+    sensor: SensorView
+    token: str
+
+
+class Sensors(BaseModel):
+    """A page of sensors."""
+
+    sensors: list[SensorView]
+    total: int
+    page: int
+    page_size: int
+
+
+class StatusSummary(BaseModel):
+    """How many sensors there are, by connection and by status."""
+
+    total: int
+    online: int
+    delayed: int
+    offline: int
+    by_status: dict[SensorStatus, int]
+
+
+class ProjectOfSensor(Body):
+    """One more project."""
+
+    project_id: UUID
+
+
+class ProjectIds(BaseModel):
+    """All projects of a sensor, its primary one first."""
+
+    project_ids: list[UUID]
+
+
+class ProfileView(BaseModel):
+    """A conversion profile."""
+
+    id: UUID
+    sensor_id: UUID
+    version: str
+    kind: ProfileKind
+    payload: dict[str, Any]
+    status: ProfileStatus
+    valid_from: datetime | None = Field(description="In force from here; null once published: for all earlier times.")
+    valid_to: datetime | None
+    created_by: UUID | None
+    published_by: UUID | None
+    created_at: datetime
+    published_at: datetime | None
+
+
+class Profiles(BaseModel):
+    """A page of a sensor's profiles, newest first."""
+
+    conversion_profiles: list[ProfileView]
+    total: int
+    page: int
+    page_size: int
