@@ -3,6 +3,7 @@
 pytest_plugins = [
     "pytester",
     "tests.fixtures.servers",
+    "tests.fixtures.stack",
     "tests.fixtures.network",
     "tests.fixtures.leftovers",
 ]

@@ -16,6 +16,7 @@ from labrelay.up import leash
 from labrelay.up.leash import StopStep
 from shared.errors import LabrelayError
 
+_LINE_SHOWN = 300
 KILL_MARGIN_S = 5.0
 """A leash that has not ended this long after its last step is killed; its server then dies with it."""
 
@@ -197,4 +198,4 @@ def _last_words(log: Path, lines: int = 5) -> str:
             tail = file.read().decode(errors="replace").splitlines()[-lines:]
     except OSError:
         return ""
-    return "".join(f"\n    {line}" for line in tail)
+    return "".join(f"\n    {line[:_LINE_SHOWN]}" for line in tail)

@@ -17,15 +17,16 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
         return secret
 
 
-def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace the content of `path`, readable by its owner only (or by `mode`), durably."""
+def write(path: Path, text: str, mode: int = 0o600, *, durable: bool = True) -> None:
+    """Replace the content of `path`, readable by its owner only (or by `mode`); on disk when this returns."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(fd, "w") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         unfinished.replace(path)
     except OSError:
         unfinished.unlink(missing_ok=True)
