@@ -6,8 +6,8 @@
                      ▲          │ │ └──► refused, or unanswered while others pass ─► quarantine
                      └─ parked ◄┘ └► due again after the time-out, and all of them after a reconnect
 
-The time-out follows the acknowledgements' latency (RFC 6298, Karn's rule), doubles with every repetition of a batch and is
-jittered, so that many agents do not repeat in step.
+The time-out follows the acknowledgements' latency (RFC 6298, Karn's rule), doubles with every repetition of a batch and
+is jittered, so that many agents do not repeat in step.
 """
 
 from __future__ import annotations
@@ -96,7 +96,16 @@ class Window:
         """How many more to read ahead."""
         if len(self.parked) >= PARKED_MAX:
             return 0
-        return max(min(WAITING_MAX, 2 * self.granted) - len(self.waiting), 0)
+        return max(self._ahead - len(self.waiting), 0)
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether reading ahead is worth a look at the disk: half of what may wait is gone."""
+        return self.room * 2 >= self._ahead
+
+    @property
+    def _ahead(self) -> int:
+        return min(WAITING_MAX, 2 * self.granted)
 
     def grant(self, batches: int) -> None:
         """Take note of the hub's window."""
@@ -181,6 +190,7 @@ class Window:
         for flight in self.flights.values():
             flight.due_s = 0.0
             flight.attempts = 0
+            flight.alone = 0
 
     def drop_waiting(self) -> list[int]:
         """Forget what was read ahead. Returns: its ids."""

@@ -72,7 +72,7 @@ class SpoolReader:
         """All dictionary batches of an epoch, acknowledged or not. Raises: SpoolUnavailable."""
         return self._batches("b.kind = ? AND b.kind <> 3 AND e.epoch = ?", (int(Kind.DICTIONARY), epoch))
 
-    def id_of(self, epoch: bytes, first: int, last: int) -> list[int]:
+    def ids_of(self, epoch: bytes, first: int, last: int) -> list[int]:
         """Ids of the pending batches in a range of seqs. Raises: SpoolUnavailable."""
         sql = (
             "SELECT id FROM batches WHERE epoch = (SELECT ref FROM epochs WHERE epoch = ?)"

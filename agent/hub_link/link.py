@@ -1,0 +1,360 @@
+"""The connection to the hub's broker, and everything that goes over it.
+
+::
+
+    not enrolled ─► connecting ─► online ─► offline ─► connecting …       (back-off: doubled, capped, jittered)
+                        └► refused: the broker does not know us           (slow retries, and at once on new credentials)
+
+MQTT 3.1.1: what version 5 would add, the reason in a PUBACK, aiomqtt does not pass on, and brokers that do not speak it
+are served too. The client id names the instance, so that a cloned agent shows up as a second one instead of the two
+throwing each other out; sessions are clean, because the spool is the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import aiomqtt
+
+from agent.hub_link import credentials as stored
+from agent.hub_link.control import Control, Handler
+from agent.hub_link.credentials import Credentials
+from agent.hub_link.live import LiveLane
+from agent.hub_link.offset import OffsetMeter
+from agent.hub_link.report import AgentReport, StateReporter
+from agent.hub_link.settings import HubSettings
+from agent.hub_link.uplink import Uplink
+from agent.logging import event_log
+from agent.spool.writer import SpoolWriter
+from shared import topics
+from shared.clock import Clock
+from shared.errors import CorruptBatch, CredentialsRefused, LimitExceeded, LinkUnavailable, SpoolUnavailable
+from shared.messages import Ack, Command, Config, State, TimeAnswer, decode, encode
+
+LOOK_FOR_CREDENTIALS_S = 2.0
+TIME_LOOK_S = 1.0
+INCOMING_MAX = 1_000
+"""Messages of the hub that may wait; acknowledgements beyond it are lost, and their batches sent again."""
+FAREWELL_S = 1.0
+_NOT_AUTHORISED = (4, 5, 134, 135)
+
+Phase = Literal["not_enrolled", "connecting", "online", "offline", "refused"]
+
+_log = event_log("link")
+_mqtt_log = logging.getLogger("labrelay.agent.mqtt")
+_mqtt_log.setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """How the way to the hub is; `detail` is for people."""
+
+    phase: Phase
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.phase.replace('_', ' ')}: {self.detail}" if self.detail else self.phase.replace("_", " ")
+
+
+class HubLink:
+    """Keeps the agent connected for as long as `run` runs. Make it on the event loop's thread.
+
+    Args:
+        data_dir: where enrolment stores the credentials.
+        on_config: called on the event loop with every configuration that arrives; decides itself whether it is newer.
+        report: what the rest of the agent contributes to its state; must not block.
+        commands: what the hub may ask for, besides `ping` and `resend`.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_dir: Path,
+        settings: HubSettings,
+        writer: SpoolWriter,
+        live: LiveLane,
+        clock: Clock,
+        on_config: Callable[[Config], object],
+        report: Callable[[], AgentReport] = AgentReport,
+        commands: Mapping[str, Handler] | None = None,
+        version: str = "",
+        host: str = "",
+    ) -> None:
+        self._data_dir = data_dir
+        self._settings = settings
+        self._writer = writer
+        self._live = live
+        self._clock = clock
+        self._on_config = on_config
+        self._config: Config | None = None
+        self._executor = ThreadPoolExecutor(2, thread_name_prefix="spool")
+        self._uplink = Uplink(writer, self._executor, silence_s=settings.silence_s, hello=self._hello)
+        self._meter = OffsetMeter(clock, started_us=writer.started_us)
+        self._reporter = StateReporter(
+            writer,
+            self._meter,
+            clock,
+            report=report,
+            link_error=lambda: self._uplink.error,
+            version=version,
+            host=host,
+            interval_s=settings.state_interval_s,
+        )
+        own: dict[str, Handler] = {"ping": lambda _: {"at_us": clock.now_us()}, "resend": lambda _: self._resend()}
+        self._control = Control(own | dict(commands or {}))
+        self.status = LinkStatus("not_enrolled")
+
+    def stepped(self, step_us: int) -> None:
+        """Tell the link that the system's clock was set by so much and a new clock segment has opened."""
+        self._meter.stepped(step_us)
+
+    def state(self) -> State:
+        """What the agent says about itself."""
+        return self._reporter.state()
+
+    async def drained(self) -> None:
+        """Returns when the hub has acknowledged everything; never, without a link."""
+        await self._uplink.drained()
+
+    async def run(self) -> None:
+        """Until cancelled; then says goodbye to the broker and commits what was acknowledged."""
+        failures = 0
+        try:
+            while True:
+                access = await self._credentials()
+                began_s = time.monotonic()
+                await self._session(access)
+                failures = 0 if time.monotonic() - began_s > self._settings.retry_s_max else failures + 1
+                await self._pause(access, failures)
+        finally:
+            await asyncio.shield(self._uplink.close())
+            self._executor.shutdown(wait=False)
+
+    async def _credentials(self) -> Credentials:
+        """What enrolment has stored; waits for it."""
+        while True:
+            try:
+                access = stored.load(self._data_dir)
+            except CredentialsRefused as error:
+                self._become(LinkStatus("refused", str(error)))
+            else:
+                if access is not None:
+                    return access
+                self._become(LinkStatus("not_enrolled", "enrol with: labrelay agent enrol --hub URL --code CODE"))
+            await asyncio.sleep(LOOK_FOR_CREDENTIALS_S)
+
+    async def _session(self, access: Credentials) -> None:
+        """One connection, from beginning to end."""
+        if self.status.phase != "refused":
+            self._become(LinkStatus("connecting", f"{access.mqtt.host}:{access.mqtt.port}"))
+        try:
+            async with self._connected(access) as client:
+                await self._serve(client, access)
+        except CredentialsRefused as error:
+            self._become(LinkStatus("refused", str(error)))
+        except LinkUnavailable as error:
+            self._become(LinkStatus("offline", str(error)))
+
+    async def _pause(self, access: Credentials, failures: int) -> None:
+        """Back off; new credentials end the pause."""
+        settings = self._settings
+        pause_s = min(settings.retry_s_min * 2 ** min(failures, 16), settings.retry_s_max)
+        if self.status.phase == "refused":
+            pause_s = settings.refused_retry_s
+        until_s = time.monotonic() + pause_s * random.uniform(0.5, 1.0)
+        while (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, LOOK_FOR_CREDENTIALS_S))
+            with contextlib.suppress(CredentialsRefused):
+                if stored.load(self._data_dir) != access:
+                    return
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, access: Credentials) -> AsyncIterator[aiomqtt.Client]:
+        """A connection to the broker. Raises: CredentialsRefused, LinkUnavailable, also for what happens inside."""
+        will = encode(self._reporter.farewell(self._writer.epoch.hex()))
+        client = self._client(access, will)
+        with _translated(access):
+            try:
+                await client.__aenter__()
+            except BaseException:
+                _abandon(client)
+                raise
+            try:
+                yield client
+            except asyncio.CancelledError:
+                await self._say_goodbye(client, access, will)
+                raise
+            finally:
+                await client.__aexit__(None, None, None)
+
+    def _client(self, access: Credentials, will: bytes) -> aiomqtt.Client:
+        mqtt = access.mqtt
+        return aiomqtt.Client(
+            mqtt.host,
+            mqtt.port,
+            username=mqtt.username,
+            password=mqtt.password,
+            identifier=f"labrelay-{access.agent_id}-{self._writer.epoch.hex()[:8]}",
+            will=aiomqtt.Will(topics.up(access.agent_id, "state"), will, qos=1, retain=True),
+            clean_session=True,
+            timeout=self._settings.connect_timeout_s,
+            keepalive=self._settings.keepalive_s,
+            max_queued_incoming_messages=INCOMING_MAX,
+            tls_context=_tls(mqtt.ca_pem) if mqtt.tls else None,
+            logger=_mqtt_log,
+        )
+
+    async def _say_goodbye(self, client: aiomqtt.Client, access: Credentials, farewell: bytes) -> None:
+        with contextlib.suppress(aiomqtt.MqttError):
+            await client.publish(topics.up(access.agent_id, "state"), farewell, qos=1, retain=True, timeout=FAREWELL_S)
+
+    async def _serve(self, client: aiomqtt.Client, access: Credentials) -> None:
+        agent_id = access.agent_id
+        await client.subscribe(
+            [
+                (topics.down(agent_id, "ack"), 1),
+                (topics.down(agent_id, "config"), 1),
+                (topics.down(agent_id, "cmd"), 1),
+                (topics.down(agent_id, "time"), 0),
+            ]
+        )
+        self._become(LinkStatus("online", f"{access.mqtt.host}:{access.mqtt.port}"))
+
+        def lane(name: topics.Up, *, qos: int, retain: bool = False) -> Callable[[bytes], Awaitable[None]]:
+            topic = topics.up(agent_id, name)
+
+            async def publish(payload: bytes) -> None:
+                await client.publish(topic, payload, qos=qos, retain=retain)
+
+            return publish
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receive(client), name="link receiver")
+            group.create_task(self._reporter.run(lane("state", qos=1, retain=True)), name="link state")
+            group.create_task(self._live.run(lane("live", qos=0)), name="link live")
+            group.create_task(self._control.run(lane("reply", qos=1)), name="link control")
+            group.create_task(self._deliver(lane("data", qos=1), lane("time", qos=0)), name="link delivery")
+
+    async def _deliver(
+        self, data: Callable[[bytes], Awaitable[None]], ask_time: Callable[[bytes], Awaitable[None]]
+    ) -> None:
+        """Measure the clock before anything is sent, and again as time goes by."""
+        await self._measure(ask_time)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._uplink.run(data), name="uplink")
+            group.create_task(self._measure_again(ask_time), name="link time")
+
+    async def _measure_again(self, ask_time: Callable[[bytes], Awaitable[None]]) -> None:
+        measured_s = time.monotonic()
+        while True:
+            await asyncio.sleep(TIME_LOOK_S)
+            due_s = TIME_LOOK_S * 10 if self._meter.is_due else self._settings.time_interval_s
+            if time.monotonic() - measured_s >= due_s:
+                measured_s = time.monotonic()
+                await self._measure(ask_time)
+
+    async def _measure(self, ask_time: Callable[[bytes], Awaitable[None]]) -> None:
+        record = await self._meter.measure(ask_time)
+        if record is None:
+            _log.info("hub_time_unknown")
+            return
+        self._writer.note(record)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._writer.flush)
+        except SpoolUnavailable as error:
+            _log.warning("spool_not_flushed", error=error)
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            payload = message.payload
+            try:
+                await self._received(message.topic.value.rpartition("/")[2], payload)
+            except (CorruptBatch, LimitExceeded, ValueError) as error:
+                _log.warning("message_not_understood", topic=message.topic.value, error=error)
+            except SpoolUnavailable as error:
+                _log.warning("spool_not_read", error=error)
+
+    async def _received(self, lane: str, payload: object) -> None:
+        if not isinstance(payload, bytes | bytearray):
+            return
+        if lane == "ack":
+            await self._uplink.acknowledged(decode(payload, Ack))
+        elif lane == "time":
+            self._meter.answered(decode(payload, TimeAnswer))
+        elif lane == "cmd":
+            self._control.commanded(decode(payload, Command))
+        elif lane == "config" and payload:
+            self._on_config(decode(payload, Config))
+
+    def _resend(self) -> dict[str, int]:
+        waiting = self._writer.state().quarantined_batches
+        self._writer.resend_quarantined()
+        return {"batches": waiting}
+
+    def _hello(self) -> None:
+        _log.warning("hub_silent_says_hello")
+        self._reporter.hello()
+
+    def _become(self, status: LinkStatus) -> None:
+        if status.phase != self.status.phase:
+            _log.info(f"link_{status.phase}", detail=status.detail)
+        self.status = status
+
+
+def _tls(ca_pem: str | None) -> ssl.SSLContext:
+    """Trusts the authority that enrolment brought, else the system's."""
+    try:
+        return ssl.create_default_context(cadata=ca_pem or None)
+    except ssl.SSLError as error:
+        raise CredentialsRefused(
+            f"the broker's certificate authority cannot be read: {error}", hint="enrol again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _translated(access: Credentials) -> Iterator[None]:
+    """MQTT's errors in our words; several at once are those of tasks that lost the same connection."""
+    try:
+        yield
+    except (aiomqtt.MqttError, OSError) as error:
+        raise _in_our_words(error, access) from error
+    except ExceptionGroup as group:
+        lost, others = group.split((aiomqtt.MqttError, OSError))
+        if others is not None or lost is None:
+            raise
+        raise _in_our_words(_first(lost), access) from None
+
+
+def _in_our_words(error: BaseException, access: Credentials) -> CredentialsRefused | LinkUnavailable:
+    where = f"{access.mqtt.host}:{access.mqtt.port}"
+    reason = error.rc if isinstance(error, MqttConnectError) else None
+    if (reason.value if isinstance(reason, ReasonCode) else reason) in _NOT_AUTHORISED:
+        return CredentialsRefused(
+            f"{where} does not accept the credentials of agent {access.name}",
+            hint="the agent was revoked or the broker set up anew: enrol it again",
+        )
+    return LinkUnavailable(f"{where}: {error or type(error).__name__}")
+
+
+def _abandon(client: aiomqtt.Client) -> None:
+    """End a failed attempt: aiomqtt itself would leave its socket and a task behind."""
+    client._client._sock_close()
+    if client._misc_task is not None:
+        client._misc_task.cancel()
+
+
+def _first(group: BaseException) -> BaseException:
+    """One error of a group, for people."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -1,0 +1,311 @@
+"""From the spool to the hub: reads ahead, sends within the hub's window, acts on its acknowledgements.
+
+One uplink lives as long as the agent; `run` is one connection. What is in flight stays so from one to the next and is
+then sent again first. Live values share the line: messages are as large as the broker confirms in a quarter of a
+second, and only `SENDERS` are on the way at once, so that a backlog never keeps a live value waiting for much longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import TypeVar
+
+from agent.hub_link.flight import Flight, Window
+from agent.logging import event_log
+from agent.spool.batch import StoredBatch
+from agent.spool.reader import SpoolReader
+from agent.spool.writer import SpoolWriter
+from shared.errors import SpoolUnavailable
+from shared.messages import Ack, EpochRange, Refusal
+from shared.wire import MESSAGE_BYTES_MAX
+
+SENDERS = 4
+READ_BYTES_MAX = 1024 * 1024
+MARKS_EVERY_S = 0.2
+HOUSEKEEPING_EVERY_S = 5.0
+LATER_S = 5.0
+DICTIONARY_EVERY_S = 1.0
+SPOOL_RETRY_S = 1.0
+MESSAGE_BYTES_FIRST = 32 * 1024
+MESSAGE_BYTES_MIN = 4 * 1024
+QUICK_S, SLOW_S = 0.1, 0.25
+"""A message confirmed more quickly lets the next ones be larger, a slower one makes them smaller."""
+CORRUPT_RETRIES = 3
+_SILENT = "the hub acknowledges nothing; check that it runs and that the broker lets this agent publish"
+
+Publish = Callable[[bytes], Awaitable[None]]
+T = TypeVar("T")
+
+_log = event_log("uplink")
+
+
+class Uplink:
+    """Delivers the spool's batches. Runs on the event loop; the disk is read and written by `executor`.
+
+    Args:
+        silence_s: how long the hub may be silent while batches are in flight.
+        hello: called once when it has been; says hello to the hub again.
+    """
+
+    def __init__(
+        self, writer: SpoolWriter, executor: Executor, *, silence_s: float, hello: Callable[[], None] = lambda: None
+    ) -> None:
+        self.window = Window()
+        self.error = ""
+        """What keeps batches from being delivered, for the operator; empty if nothing does."""
+        self._writer = writer
+        self._reader = SpoolReader(writer.path)
+        self._reading = asyncio.Lock()
+        self._executor = executor
+        self._silence_s = silence_s
+        self._hello = hello
+        self._greeted = False
+        self._after_id = 0
+        self._rewinds = writer.rewinds
+        self._message_bytes = MESSAGE_BYTES_FIRST
+        self._dictionary_sent_s: dict[bytes, float] = {}
+        self._heard_s = time.monotonic()
+        self._taken = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._marked = asyncio.Event()
+
+    async def run(self, publish: Publish) -> None:
+        """Deliver over one connection until cancelled, or until `publish` fails.
+
+        Args:
+            publish: sends one message and returns when the broker has confirmed it.
+        """
+        loop = asyncio.get_running_loop()
+        self._writer.on_append = lambda: _set_from_thread(loop, self._taken)
+        self.window.all_due()
+        self._message_bytes = MESSAGE_BYTES_FIRST
+        self._heard_s, self._greeted = time.monotonic(), False
+        self._taken.set()
+        try:
+            await self._send_clock_records()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_ahead(), name="uplink reader")
+                group.create_task(self._mark(), name="uplink marks")
+                group.create_task(self._watch(), name="uplink watch")
+                for number in range(SENDERS):
+                    group.create_task(self._send(publish), name=f"uplink sender {number}")
+        finally:
+            self._writer.on_append = None
+
+    async def close(self) -> None:
+        """Commit what is known to be acknowledged and close the files."""
+        try:
+            await self._on_disk(self._writer.flush)
+        except SpoolUnavailable as error:
+            _log.warning("spool_not_flushed", error=error)
+        await self._on_disk(self._reader.close)
+
+    async def drained(self) -> None:
+        """Returns when nothing waits for an acknowledgement."""
+        while self._writer.state().pending_batches:
+            self._marked.set()
+            await asyncio.sleep(0.05)
+
+    async def acknowledged(self, ack: Ack) -> None:
+        """Act on what the hub says. Raises: SpoolUnavailable when the disk cannot be read."""
+        now_s = time.monotonic()
+        self._heard_s, self._greeted, self.error = now_s, False, ""
+        if self._writer.meet(ack.incarnation):
+            await self._on_disk(self._writer.flush)
+        self.window.grant(ack.window_batches)
+        for some in ack.acked:
+            epoch = bytes.fromhex(some.epoch)
+            self._writer.acknowledge(epoch, some.first, some.last)
+            self._writer.let_go(self.window.acknowledge(epoch, some.first, some.last, now_s))
+        for some in ack.later:
+            until_s = now_s + LATER_S * self.window.random.uniform(0.8, 1.2)
+            self._writer.let_go(self.window.park(bytes.fromhex(some.epoch), some.first, some.last, until_s))
+        for refusal in ack.refused:
+            self._refused(refusal)
+        if ack.physical:
+            await self._add_physical(ack.physical)
+        for name in ack.dictionary:
+            await self._send_dictionary(bytes.fromhex(name))
+        self._marked.set()
+        self._changed.set()
+
+    def _refused(self, refusal: Refusal) -> None:
+        flight = self.window.refuse(bytes.fromhex(refusal.epoch), refusal.seq)
+        if flight is None:
+            return
+        batch = flight.batch
+        _log.warning("batch_refused", epoch=refusal.epoch, seq=refusal.seq, reason=refusal.reason)
+        if refusal.reason == "corrupt" and flight.attempts < CORRUPT_RETRIES:  # it was sound when we read it
+            self.window.flights[batch.epoch, batch.seq] = Flight(batch, attempts=flight.attempts, due_s=0.0)
+            return
+        self._writer.let_go((batch.id,))
+        if refusal.reason == "conflict":
+            self._writer.relabel(batch.id)
+            self.window.park_ids((batch.id,), time.monotonic() + MARKS_EVERY_S)
+        else:
+            self._writer.quarantine(batch.id, refusal.reason)
+
+    async def _add_physical(self, ranges: Sequence[EpochRange]) -> None:
+        ids: list[int] = []
+        for some in ranges:
+            epoch = bytes.fromhex(some.epoch)
+            self._writer.let_go(self.window.park(epoch, some.first, some.last, 0.0))
+            ids += await self._read(partial(SpoolReader.ids_of, epoch=epoch, first=some.first, last=some.last))
+        for batch_id in ids:
+            self._writer.add_physical(batch_id)
+        self.window.park_ids(ids, 0.0)
+        await self._on_disk(self._writer.flush)
+        self._taken.set()
+
+    async def _send_dictionary(self, epoch: bytes) -> None:
+        now_s = time.monotonic()
+        if now_s - self._dictionary_sent_s.get(epoch, float("-inf")) < DICTIONARY_EVERY_S:
+            return
+        self._dictionary_sent_s[epoch] = now_s
+        batches = await self._read(lambda reader: reader.dictionary(epoch))
+        if not batches:
+            _log.error("dictionary_not_held", epoch=epoch.hex())
+        for batch in batches:
+            self.window.flights.pop((batch.epoch, batch.seq), None)
+        self._add(batches, first=True)
+
+    async def _send_clock_records(self) -> None:
+        """Ahead of all others: the hub places the times of everything that follows by them."""
+        try:
+            self._add(await self._read(SpoolReader.clock_records), first=True)
+        except SpoolUnavailable as error:
+            _log.warning("spool_not_read", error=error)
+
+    def _add(self, batches: Sequence[StoredBatch], *, first: bool = False) -> None:
+        self.window.add(batches, first=first)
+        self._changed.set()
+
+    async def _read_ahead(self) -> None:
+        while True:
+            self._taken.clear()
+            try:
+                while await self._read_page():
+                    pass
+            except SpoolUnavailable as error:
+                self.error = str(error)
+                _log.error("spool_not_read", error=error)
+                await asyncio.sleep(SPOOL_RETRY_S)
+                continue
+            due_s = min(self.window.parked.values(), default=None)
+            await _wait(self._taken, None if due_s is None else due_s - time.monotonic())
+
+    async def _read_page(self) -> bool:
+        """Read some more ahead. Returns: whether there may be still more, and room for it."""
+        if self._rewinds != self._writer.rewinds:
+            self._rewinds = self._writer.rewinds
+            self._after_id = 0
+            self._writer.let_go(self.window.drop_waiting())
+            await self._on_disk(self._reader.close)
+        due = self.window.unpark(time.monotonic(), max(self.window.room, 1))
+        if due:
+            self._add(await self._held(lambda reader: reader.by_id(due)), first=True)
+        room, after_id = self.window.room, self._after_id
+        if not self.window.is_hungry:
+            return False
+        page = await self._held(lambda reader: reader.pending(after_id, limit=room, bytes_max=READ_BYTES_MAX))
+        if page:
+            self._after_id = page[-1].id
+        self._add(page)
+        return len(page) > 0
+
+    async def _held(self, read: Callable[[SpoolReader], list[StoredBatch]]) -> list[StoredBatch]:
+        """Read batches that the quota cannot drop any more: held first, then looked at once more if it dropped some."""
+
+        def read_and_hold() -> list[StoredBatch]:
+            before = self._writer.drops
+            batches = read(self._reader)
+            for batch_id in self._reader.corrupt:
+                self._writer.quarantine_corrupt(batch_id)
+            new = [batch.id for batch in batches]
+            if new and self._writer.hold(new) != before:
+                left = self._reader.still_pending(new)
+                batches = [batch for batch in batches if batch.id in left]
+                self._writer.let_go(set(new) - left)
+            return batches
+
+        async with self._reading:
+            return await self._on_disk(read_and_hold)
+
+    async def _read(self, read: Callable[[SpoolReader], T]) -> T:
+        async with self._reading:
+            return await self._on_disk(lambda: read(self._reader))
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def _send(self, publish: Publish) -> None:
+        while True:
+            self._changed.clear()
+            now_s = time.monotonic()
+            message = self.window.next_message(now_s, self._message_bytes)
+            if not message:
+                due_s = self.window.next_due_s()
+                await _wait(self._changed, None if due_s is None else due_s - now_s)
+                continue
+            if self.window.is_hungry:
+                self._taken.set()
+            await publish(b"".join([batch.content for batch in message]))
+            self._adapt(time.monotonic() - now_s)
+
+    def _adapt(self, confirmed_after_s: float) -> None:
+        """Messages as large as the line takes in a moment."""
+        if confirmed_after_s < QUICK_S:
+            self._message_bytes = min(self._message_bytes * 2, MESSAGE_BYTES_MAX)
+        elif confirmed_after_s > SLOW_S:
+            self._message_bytes = max(self._message_bytes // 2, MESSAGE_BYTES_MIN)
+
+    async def _mark(self) -> None:
+        """Commit acknowledgements that no append has carried along, and look after the spool now and then."""
+        while True:
+            await _wait(self._marked, HOUSEKEEPING_EVERY_S)
+            self._marked.clear()
+            await asyncio.sleep(MARKS_EVERY_S)
+            try:
+                await self._on_disk(self._writer.flush)
+            except SpoolUnavailable as error:
+                _log.warning("spool_not_flushed", error=error)
+            if self._rewinds != self._writer.rewinds:
+                self._taken.set()
+
+    async def _watch(self) -> None:
+        """Give up what stays unanswered while others pass; notice a hub that answers nothing at all."""
+        while True:
+            await asyncio.sleep(min(self._silence_s / 4, 1.0))
+            for batch in self.window.give_up():
+                self._writer.let_go((batch.id,))
+                self._writer.quarantine(batch.id, "unanswered")
+                self._marked.set()
+            now_s = time.monotonic()
+            if not self.window.flights:
+                self._heard_s = now_s
+            elif now_s - self._heard_s > 2 * self._silence_s and not self.error:
+                self.error = _SILENT
+                _log.error("hub_silent", seconds=round(now_s - self._heard_s))
+            elif now_s - self._heard_s > self._silence_s and not self._greeted:
+                self._greeted = True
+                self._hello()
+
+
+def _set_from_thread(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(event.set)
+    except RuntimeError:  # the loop has ended; what was taken stays in the spool
+        return
+
+
+async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
+    """Until the event is set, or for so long."""
+    try:
+        async with asyncio.timeout(None if timeout_s is None else max(timeout_s, 0.0)):
+            await event.wait()
+    except TimeoutError:
+        return
