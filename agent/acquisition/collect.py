@@ -28,7 +28,7 @@ from agent.spool.batch import PendingBatch
 from shared.clock import Clock
 from shared.errors import SpoolError, SpoolFull, SpoolUnavailable
 from shared.readings import Columns
-from shared.records import ProfileEntry, SeriesEntry
+from shared.records import Gap, ProfileEntry, SeriesEntry
 
 LIVE_INTERVAL_S = 0.1
 """Readings that wait are converted and shown no less often than this."""
@@ -49,6 +49,10 @@ class Spool(Protocol):
 
     def append(self, batches: Sequence[PendingBatch]) -> None:
         """Give batches their identity and commit them. Raises: SpoolFull, SpoolUnavailable; nothing was taken then."""
+        ...
+
+    def note(self, record: Gap) -> None:
+        """Have a record written soon. Never blocks on the disk."""
         ...
 
 
@@ -209,6 +213,9 @@ class Collector:
         )
         self._declare()
         refusal = self._append(batches)
+        missed = self._intake.take_missed()
+        if missed is not None:
+            self._spool.note(Gap("blocked", missed.from_us, missed.to_us, missed.readings))
         if refusal is None:
             self._through_us = batches[-1].taken_through_us
         self._appended_at_s = self._clock.monotonic_s()

@@ -1,7 +1,7 @@
 """The bounded queue between the buses' threads and the collector's.
 
-When it is full, a polling bus waits (its schedule counts the polls that it misses) and a listening one is told at once.
-Nothing is dropped here.
+When it is full, a polling bus waits and a listening one is told at once. Nothing that was handed over is dropped; what
+was not taken for that reason is counted, and becomes a gap record.
 """
 
 from __future__ import annotations
@@ -54,6 +54,15 @@ class Haul:
     taken_through_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Readings that were not taken because the queue was full, and the time concerned."""
+
+    readings: int
+    from_us: int
+    to_us: int
+
+
 class Intake:
     """See the module. Safe to use from any thread.
 
@@ -70,6 +79,7 @@ class Intake:
         self._due_s = math.inf
         self._enough = 1
         self._closed = False
+        self._missed: Missed | None = None
         self._busy_since: dict[str, int] = {}
         self._listening: set[str] = set()
 
@@ -84,18 +94,21 @@ class Intake:
         return self._readings >= self._capacity
 
     def put(self, arrival: Arrival, *, abandoned: Callable[[], bool]) -> bool:
-        """Hand over, waiting while the queue is full; False if `abandoned` or closed while waiting."""
+        """Hand over, waiting while the queue is full, unless `abandoned`. Whether it had to wait."""
         with self._changed:
+            held_up = self.full
             while self.full and not self._closed:
                 if abandoned():
-                    return False
+                    return True
                 self._changed.wait(WAKE_S)
-            return self._append(arrival)
+            self._append(arrival)
+            return held_up
 
     def offer(self, arrival: Arrival) -> None:
         """Hand over at once. Raises: SpoolFull when the queue is full or closed."""
         with self._changed:
             if self.full or not self._append(arrival):
+                self.miss(len(arrival.samples), int(arrival.samples.timestamp_us.min()))
                 raise SpoolFull("readings wait for the disk, no more are taken", hint="see `labrelay agent status`")
 
     def take(self, timeout_s: float, *, enough: int = 1) -> Haul:
@@ -113,6 +126,19 @@ class Intake:
             self._readings, self._due_s, self._enough = 0, math.inf, 1
             self._changed.notify_all()
             return haul
+
+    def miss(self, readings: int, from_us: int) -> None:
+        """Count readings that were not taken because the queue was full."""
+        with self._changed:
+            before = self._missed
+            from_us = from_us if before is None else min(from_us, before.from_us)
+            self._missed = Missed(readings + (0 if before is None else before.readings), from_us, self._clock.now_us())
+
+    def take_missed(self) -> Missed | None:
+        """What was not taken since the last call, None if nothing."""
+        with self._changed:
+            missed, self._missed = self._missed, None
+            return missed
 
     @property
     def closed(self) -> bool:

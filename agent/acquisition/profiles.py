@@ -97,6 +97,16 @@ class ProfileStore:
         self._config: Config | None = None
         self.current = Bindings()
 
+    def profile(self, profile_id: UUID) -> Compiled | None:
+        """A profile of the latest configuration by its id, None if it is not there (any more) or unusable."""
+        config = self._config
+        for binding in [] if config is None else config.bindings:
+            for profile in binding.profiles:
+                if profile.id == profile_id:
+                    found = _in_force(binding.sensor, profile)
+                    return None if found is None else found.compiled
+        return None
+
     def load(self) -> None:
         """Take up what was stored. A file that cannot be used is reported and left for the next configuration."""
         try:

@@ -108,6 +108,7 @@ class BusWorker:
         self._pause: Pause = threading.Event() if pause is None else pause
         self._bus: Bus | None = None
         self._retry_at_s = [0.0] * len(self._devices)
+        self._held_up = False
         self._backoffs = [Backoff(*DEVICE_BACKOFF_S) for _ in self._devices]
         self.name = self._devices[0].bus
         self.thread = threading.Thread(target=self.run, name=f"bus {self.name}", daemon=True)
@@ -190,15 +191,23 @@ class BusWorker:
         device, condition = self._devices[task.device], self._conditions[task.device]
         if task.overruns:
             condition.overran(task.overruns)
+            self._count_missed(task)
         intake = self._outlet.intake
         with intake.reading(self.name):
             exchange = _read(bus, device, task.points)
             if len(exchange.samples):
                 arrival = self._outlet.arrival(device, exchange.samples, self._flush_s[task.device])
-                intake.put(arrival, abandoned=self._pause.is_set)
+                self._held_up = intake.put(arrival, abandoned=self._pause.is_set)
         if not exchange.errors or len(exchange.samples):
             backoff.reset()
         self._judge(task.device, exchange)
+
+    def _count_missed(self, task: Task) -> None:
+        """Polls that were skipped while the queue to the spool was full are readings that the spool's state cost."""
+        if self._held_up:
+            interval_s = self._devices[task.device].points[task.points[0]].interval_s
+            from_us = self._outlet.clock.now_us() - round(task.overruns * interval_s * 1e6)
+            self._outlet.intake.miss(task.overruns * len(task.points), from_us)
 
     def _judge(self, place: int, exchange: Exchange) -> None:
         """Note how the device did. Raises: InstrumentUnavailable when the bus is lost."""
