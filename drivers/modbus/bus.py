@@ -37,9 +37,8 @@ class Link(Protocol):
 
 @dataclass(slots=True)
 class _Reader:
-    """How one combination of points is read. `points` is kept so that its identity stays taken."""
+    """How one combination of points is read."""
 
-    points: Sequence[int]
     registers: tuple[Register, ...]
     decoder: Decoder
 
@@ -58,7 +57,7 @@ class ModbusBus:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._readers: OrderedDict[tuple[str, int], _Reader] = OrderedDict()
+        self._readers: OrderedDict[tuple[str, tuple[int, ...]], _Reader] = OrderedDict()
 
     def read(self, device: Device, points: Sequence[int]) -> Exchange:
         """Read some points; see `drivers.api.PolledBus`.
@@ -83,16 +82,14 @@ class ModbusBus:
         self._link.close()
 
     def _reader(self, device: ModbusDevice, points: Sequence[int]) -> _Reader:
-        key = (device.name, id(points))
+        key = (device.name, tuple(points))
         reader = self._readers.get(key)
         if reader is None:
             registers = tuple(device.registers[i] for i in points)
             blocks = plan(((r.table, r.address, r.width) for r in registers), device.limits)
-            reader = _Reader(points, registers, Decoder(registers, points, blocks))
-            if isinstance(points, tuple):  # what can change is planned each time
-                self._readers[key] = reader
-                if len(self._readers) > _READERS_MAX:
-                    self._readers.popitem(last=False)
+            reader = self._readers[key] = _Reader(registers, Decoder(registers, points, blocks))
+            if len(self._readers) > _READERS_MAX:
+                self._readers.popitem(last=False)
         return reader
 
     def _poll(self, device: ModbusDevice, blocks: Sequence[Block]) -> _Poll:

@@ -123,6 +123,14 @@ def test_another_units_late_answer_is_passed_over(raw_line, open_serial):
     assert bus.read(device, (0,)).samples.raw.tolist() == [7]
 
 
+def test_a_shorter_late_answer_does_not_swallow_the_one_behind_it(raw_line, open_serial):
+    def behave(request, send):
+        send(answer(request, 99, unit=9) + RTU.encode(struct.pack(">BBI", 3, 4, 70_000), 1, 0))
+
+    bus, device = open_serial(raw_line(behave).path, {"a": {"register": "holding:0", "type": "uint32"}})
+    assert bus.read(device, (0,)).samples.raw.tolist() == [70_000]
+
+
 def test_bytes_that_lie_on_the_line_are_thrown_away_before_asking(raw_line, open_serial):
     line = raw_line(lambda request, send: send(answer(request, 7)))
     bus, device = open_serial(line.path, POINTS)
@@ -144,10 +152,13 @@ def test_a_line_that_never_falls_silent_is_an_error_and_not_a_hang(raw_line, ope
     talker = threading.Thread(target=chatter)
     talker.start()
     began_s = time.monotonic()
-    assert isinstance(error_of(bus, device), InvalidAnswer)
-    assert time.monotonic() - began_s < 5
+    error = error_of(bus, device)
+    took_s = time.monotonic() - began_s
     ending.set()
     talker.join()
+    assert isinstance(error, InvalidAnswer)
+    assert "never falls silent" in str(error)
+    assert took_s < 5
 
 
 def test_a_dead_unit_costs_the_others_its_timeout_and_no_value():

@@ -96,6 +96,14 @@ def test_a_late_answer_is_not_taken_for_the_next_one(raw_server, open_tcp):
     assert [bus.read(device, (0, 1)).samples.raw.tolist() for _ in range(3)] == [[2, 2], [3, 3], [4, 4]]
 
 
+def test_a_question_that_failed_takes_its_connection_with_it(raw_server, open_tcp):
+    server = raw_server(misbehave_once(lambda request, send: send(answer(request, 1, 2)[:10])))
+    bus, device = open_tcp(server.port, POINTS)
+    assert isinstance(error_of(bus, device), InvalidAnswer)
+    bus.read(device, (0, 1))
+    assert server.connections == 2
+
+
 def test_an_answer_in_crumbs_is_put_together(raw_server, open_tcp):
     def behave(request, send):
         for byte in answer(request, 7, 8):
