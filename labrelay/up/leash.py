@@ -163,8 +163,8 @@ def _spawn(options: argparse.Namespace, lock: int, output: int) -> int:
         if os.getppid() != leash:
             os._exit(CANNOT_RUN_EXIT_STATUS)
         os.execvp(options.command[0], options.command)
-    except (OSError, KeyError) as error:
-        os.write(2, f"leash: cannot run {options.command[0]}: {error}\n".encode())
+    except OSError as error:
+        os.write(2, f"leash: cannot run {options.command[0]}: {error.strerror}\n".encode())
     os._exit(CANNOT_RUN_EXIT_STATUS)
 
 
