@@ -4,21 +4,15 @@
 
     not enrolled ─► connecting ─► online ─► offline ─► connecting …       (back-off: doubled, capped, jittered)
                         └► refused: the broker does not know us           (slow retries, and at once on new credentials)
-
-MQTT 3.1.1: what version 5 would add, the reason in a PUBACK, aiomqtt does not pass on, and brokers that do not speak it
-are served too. The client id names the instance, so that a cloned agent shows up as a second one instead of the two
-throwing each other out; sessions are clean, because the spool is the memory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +21,7 @@ from typing import Literal
 import aiomqtt
 
 from agent.hub_link import credentials as stored
+from agent.hub_link.broker import connected
 from agent.hub_link.control import Control, Handler
 from agent.hub_link.credentials import Credentials
 from agent.hub_link.live import LiveLane
@@ -43,16 +38,10 @@ from shared.messages import Ack, Command, Config, State, TimeAnswer, decode, enc
 
 LOOK_FOR_CREDENTIALS_S = 2.0
 TIME_LOOK_S = 1.0
-INCOMING_MAX = 1_000
-"""Messages of the hub that may wait; acknowledgements beyond it are lost, and their batches sent again."""
-FAREWELL_S = 1.0
-_NOT_AUTHORISED = (4, 5, 134, 135)
 
 Phase = Literal["not_enrolled", "connecting", "online", "offline", "refused"]
 
 _log = event_log("link")
-_mqtt_log = logging.getLogger("labrelay.agent.mqtt")
-_mqtt_log.setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +146,10 @@ class HubLink:
         """One connection, from beginning to end."""
         if self.status.phase != "refused":
             self._become(LinkStatus("connecting", f"{access.mqtt.host}:{access.mqtt.port}"))
+        instance = self._writer.epoch.hex()
+        farewell = encode(self._reporter.farewell(instance))
         try:
-            async with self._connected(access) as client:
+            async with connected(access, instance=instance, farewell=farewell, settings=self._settings) as client:
                 await self._serve(client, access)
         except CredentialsRefused as error:
             self._become(LinkStatus("refused", str(error)))
@@ -177,46 +168,6 @@ class HubLink:
             with contextlib.suppress(CredentialsRefused):
                 if stored.load(self._data_dir) != access:
                     return
-
-    @contextlib.asynccontextmanager
-    async def _connected(self, access: Credentials) -> AsyncIterator[aiomqtt.Client]:
-        """A connection to the broker. Raises: CredentialsRefused, LinkUnavailable, also for what happens inside."""
-        will = encode(self._reporter.farewell(self._writer.epoch.hex()))
-        client = self._client(access, will)
-        with _translated(access):
-            try:
-                await client.__aenter__()
-            except BaseException:
-                _abandon(client)
-                raise
-            try:
-                yield client
-            except asyncio.CancelledError:
-                await self._say_goodbye(client, access, will)
-                raise
-            finally:
-                await client.__aexit__(None, None, None)
-
-    def _client(self, access: Credentials, will: bytes) -> aiomqtt.Client:
-        mqtt = access.mqtt
-        return aiomqtt.Client(
-            mqtt.host,
-            mqtt.port,
-            username=mqtt.username,
-            password=mqtt.password,
-            identifier=f"labrelay-{access.agent_id}-{self._writer.epoch.hex()[:8]}",
-            will=aiomqtt.Will(topics.up(access.agent_id, "state"), will, qos=1, retain=True),
-            clean_session=True,
-            timeout=self._settings.connect_timeout_s,
-            keepalive=self._settings.keepalive_s,
-            max_queued_incoming_messages=INCOMING_MAX,
-            tls_context=_tls(mqtt.ca_pem) if mqtt.tls else None,
-            logger=_mqtt_log,
-        )
-
-    async def _say_goodbye(self, client: aiomqtt.Client, access: Credentials, farewell: bytes) -> None:
-        with contextlib.suppress(aiomqtt.MqttError):
-            await client.publish(topics.up(access.agent_id, "state"), farewell, qos=1, retain=True, timeout=FAREWELL_S)
 
     async def _serve(self, client: aiomqtt.Client, access: Credentials) -> None:
         agent_id = access.agent_id
@@ -309,52 +260,3 @@ class HubLink:
         if status.phase != self.status.phase:
             _log.info(f"link_{status.phase}", detail=status.detail)
         self.status = status
-
-
-def _tls(ca_pem: str | None) -> ssl.SSLContext:
-    """Trusts the authority that enrolment brought, else the system's."""
-    try:
-        return ssl.create_default_context(cadata=ca_pem or None)
-    except ssl.SSLError as error:
-        raise CredentialsRefused(
-            f"the broker's certificate authority cannot be read: {error}", hint="enrol again"
-        ) from None
-
-
-@contextlib.contextmanager
-def _translated(access: Credentials) -> Iterator[None]:
-    """MQTT's errors in our words; several at once are those of tasks that lost the same connection."""
-    try:
-        yield
-    except (aiomqtt.MqttError, OSError) as error:
-        raise _in_our_words(error, access) from error
-    except ExceptionGroup as group:
-        lost, others = group.split((aiomqtt.MqttError, OSError))
-        if others is not None or lost is None:
-            raise
-        raise _in_our_words(_first(lost), access) from None
-
-
-def _in_our_words(error: BaseException, access: Credentials) -> CredentialsRefused | LinkUnavailable:
-    where = f"{access.mqtt.host}:{access.mqtt.port}"
-    reason = error.rc if isinstance(error, MqttConnectError) else None
-    if (reason.value if isinstance(reason, ReasonCode) else reason) in _NOT_AUTHORISED:
-        return CredentialsRefused(
-            f"{where} does not accept the credentials of agent {access.name}",
-            hint="the agent was revoked or the broker set up anew: enrol it again",
-        )
-    return LinkUnavailable(f"{where}: {error or type(error).__name__}")
-
-
-def _abandon(client: aiomqtt.Client) -> None:
-    """End a failed attempt: aiomqtt itself would leave its socket and a task behind."""
-    client._client._sock_close()
-    if client._misc_task is not None:
-        client._misc_task.cancel()
-
-
-def _first(group: BaseException) -> BaseException:
-    """One error of a group, for people."""
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
