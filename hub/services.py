@@ -1,10 +1,6 @@
-"""What the parts of a running hub share, built once by `hub.app` and handed to each request.
+"""What the parts of a running hub share, built once by `hub.parts` and handed to each request.
 
-from hub.services import CurrentServices
-
-@router.get("/things")
-async def list_things(services: CurrentServices) -> Things:
-    async with transaction(services.pool) as connection: ...
+A route takes them as a parameter, `services: CurrentServices`, and its connections from `transaction(services.pool)`.
 """
 
 from __future__ import annotations

@@ -31,120 +31,174 @@ class SettingsGroup(BaseModel):
 class ServerSettings(SettingsGroup):
     """Where and how the hub listens."""
 
-    env: str = Field("production", description="Name of the installation, shown by `/health`.")
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    env: str = Field(default="production", description="Name of the installation, shown by `/health`.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     public_url: str = Field(
-        "",
+        default="",
         description="Where browsers reach the hub; by default from `host` and `port`. `https` makes cookies Secure.",
     )
-    cors_origins: tuple[str, ...] = Field((), description="Further origins whose pages may call the API with cookies.")
-    trusted_proxies: tuple[str, ...] = Field(
-        (), description="Addresses or networks of reverse proxies whose `X-Forwarded-*` headers are believed."
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="Further origins whose pages may call the API with cookies."
     )
-    tls_cert_file: Path | None = Field(None, description="Certificate chain (PEM); with it the hub speaks HTTPS.")
-    tls_key_file: Path | None = Field(None, description="Private key of `tls_cert_file` (PEM).")
-    body_bytes_max: int = Field(8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413.")
-    shutdown_grace_s: float = Field(10.0, gt=0, description="How long open requests may go on after a stop signal.")
-    artifacts_dir: Path | None = Field(None, description="Where artifacts of runs are kept.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description="Addresses or networks of reverse proxies whose `X-Forwarded-*` headers are believed."
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate chain (PEM); with it the hub speaks HTTPS."
+    )
+    tls_key_file: Path | None = Field(default=None, description="Private key of `tls_cert_file` (PEM).")
+    body_bytes_max: int = Field(
+        default=8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413."
+    )
+    shutdown_grace_s: float = Field(
+        default=10.0, gt=0, description="How long open requests may go on after a stop signal."
+    )
+    artifacts_dir: Path | None = Field(default=None, description="Where artifacts of runs are kept.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
 
 
 class DatabaseSettings(SettingsGroup):
     """How the hub reaches PostgreSQL and lays out readings."""
 
     database_url: SecretStr = Field(
-        SecretStr("postgresql:///labrelay"),
+        default=SecretStr("postgresql:///labrelay"),
         description="PostgreSQL connection URL; what it leaves out comes from `PG*`.",
     )
-    database_connections_max: int = Field(12, ge=2, le=500, description="Connections the hub holds at most.")
-    database_connect_timeout_s: float = Field(5.0, gt=0, description="How long one connection attempt may take.")
-    database_acquire_timeout_s: float = Field(5.0, gt=0, description="How long a request waits for a free connection.")
-    database_command_timeout_s: float = Field(30.0, gt=0, description="How long one statement may take.")
-    database_migration_timeout_s: float = Field(600.0, gt=0, description="How long all migrations together may take.")
-    database_retry_s_max: float = Field(10.0, gt=0, description="Longest pause between attempts to reach the database.")
-    chunk_days: int = Field(
-        7, ge=1, le=366, description="Days of readings in one chunk or partition; fixed at first start."
+    database_connections_max: int = Field(default=12, ge=2, le=500, description="Connections the hub holds at most.")
+    database_connect_timeout_s: float = Field(
+        default=5.0, gt=0, description="How long one connection attempt may take."
     )
-    compress_after_days: int = Field(7, ge=1, description="Age at which chunks are compressed (TimescaleDB Community).")
+    database_acquire_timeout_s: float = Field(
+        default=5.0, gt=0, description="How long a request waits for a free connection."
+    )
+    database_command_timeout_s: float = Field(default=30.0, gt=0, description="How long one statement may take.")
+    database_migration_timeout_s: float = Field(
+        default=600.0, gt=0, description="How long all migrations together may take."
+    )
+    database_retry_s_max: float = Field(
+        default=10.0, gt=0, description="Longest pause between attempts to reach the database."
+    )
+    chunk_days: int = Field(
+        default=7, ge=1, le=366, description="Days of readings in one chunk or partition; fixed at first start."
+    )
+    compress_after_days: int = Field(
+        default=7, ge=1, description="Age at which chunks are compressed (TimescaleDB Community)."
+    )
 
 
 class BrokerSettings(SettingsGroup):
     """How the hub reaches the MQTT broker, and what it tells agents about it."""
 
-    mqtt_host: str = Field("127.0.0.1", description="The broker, as the hub reaches it.")
-    mqtt_port: int = Field(1883, ge=1, le=65535, description="The broker's port, as the hub reaches it.")
-    mqtt_username: str = Field("", description="The hub's user at the broker.")
-    mqtt_password_file: Path | None = Field(None, description="File with the password of `mqtt_username`.")
+    mqtt_host: str = Field(default="127.0.0.1", description="The broker, as the hub reaches it.")
+    mqtt_port: int = Field(default=1883, ge=1, le=65535, description="The broker's port, as the hub reaches it.")
+    mqtt_username: str = Field(default="", description="The hub's user at the broker.")
+    mqtt_password_file: Path | None = Field(default=None, description="File with the password of `mqtt_username`.")
     mqtt_ca_file: Path | None = Field(
-        None, description="CA (PEM) of the broker's certificate; with it the hub uses TLS."
+        default=None, description="CA (PEM) of the broker's certificate; with it the hub uses TLS."
     )
     broker_provisioning: Literal["dynsec", "file", "none"] = Field(
-        "none", description="How agents get credentials: Mosquitto's dynamic security, a credentials file, or by hand."
+        default="none",
+        description="How agents get credentials: Mosquitto's dynamic security, a credentials file, or by hand.",
     )
     broker_credentials_file: Path | None = Field(
-        None, description='Credentials file for `broker_provisioning = "file"`.'
+        default=None, description='Credentials file for `broker_provisioning = "file"`.'
     )
-    agent_mqtt_host: str = Field("", description="The broker as agents reach it; by default `mqtt_host`.")
-    agent_mqtt_port: int = Field(0, ge=0, le=65535, description="The broker's port for agents; 0 means `mqtt_port`.")
-    agent_mqtt_tls: bool = Field(False, description="Whether agents must use TLS towards the broker.")
-    broker_timeout_s: float = Field(10.0, gt=0, description="How long the broker may take to answer.")
-    broker_retry_s_max: float = Field(15.0, gt=0, description="Longest pause between attempts to reach the broker.")
+    agent_mqtt_host: str = Field(default="", description="The broker as agents reach it; by default `mqtt_host`.")
+    agent_mqtt_port: int = Field(
+        default=0, ge=0, le=65535, description="The broker's port for agents; 0 means `mqtt_port`."
+    )
+    agent_mqtt_tls: bool = Field(default=False, description="Whether agents must use TLS towards the broker.")
+    broker_timeout_s: float = Field(default=10.0, gt=0, description="How long the broker may take to answer.")
+    broker_retry_s_max: float = Field(
+        default=15.0, gt=0, description="Longest pause between attempts to reach the broker."
+    )
     broker_lane_messages_max: int = Field(
-        5000, ge=10, description="Messages of one lane (data, state, live, …) that may wait; further ones are dropped."
+        default=5000,
+        ge=10,
+        description="Messages of one lane (data, state, live, …) that may wait; further ones are dropped.",
     )
     broker_window_batches: int = Field(
-        800, ge=8, description="Batches that all agents together may have on their way; below the broker's own queue."
+        default=800,
+        ge=8,
+        description="Batches that all agents together may have on their way; below the broker's own queue.",
     )
-    agent_offline_after_s: float = Field(10.0, ge=0, description="An agent is offline only after so long without word.")
-    enrolment_code_s: int = Field(3600, ge=60, description="How long an enrolment code is good for by default.")
+    agent_offline_after_s: float = Field(
+        default=10.0, ge=0, description="An agent is offline only after so long without word."
+    )
+    enrolment_code_s: int = Field(default=3600, ge=60, description="How long an enrolment code is good for by default.")
 
 
 class AccessSettings(SettingsGroup):
     """Who may sign in, and for how long."""
 
     secret_key_file: Path | None = Field(
-        None,
+        default=None,
         description="Key (32 bytes or more) that signs access tokens, made if missing; several hubs share it. "
         "Without it a new key is drawn at every start.",
     )
-    registration: Literal["open", "closed"] = Field("closed", description="Whether anyone may register an account.")
-    admin_username: str = Field("admin", min_length=3, max_length=50, description="Name of the first administrator.")
+    registration: Literal["open", "closed"] = Field(
+        default="closed", description="Whether anyone may register an account."
+    )
+    admin_username: str = Field(
+        default="admin", min_length=3, max_length=50, description="Name of the first administrator."
+    )
     admin_password_file: Path | None = Field(
-        None, description="File with the first administrator's password; read at start while there is no such user."
+        default=None,
+        description="File with the first administrator's password; read at start while there is no such user.",
     )
-    access_token_s: int = Field(15 * 60, ge=60, description="How long an access token is good for.")
-    refresh_token_days: int = Field(14, ge=1, le=365, description="How long a sign-in lasts without being used.")
-    sign_in_link_minutes: int = Field(10, ge=1, le=1440, description="How long a one-time sign-in link is good for.")
-    login_window_s: int = Field(300, ge=1, description="Window in which sign-in attempts are counted.")
-    login_attempts_max: int = Field(10, ge=1, description="Failed attempts per user name and address in the window.")
-    login_attempts_address_max: int = Field(60, ge=1, description="Failed attempts per address in the window.")
+    access_token_s: int = Field(default=15 * 60, ge=60, description="How long an access token is good for.")
+    refresh_token_days: int = Field(
+        default=14, ge=1, le=365, description="How long a sign-in lasts without being used."
+    )
+    sign_in_link_minutes: int = Field(
+        default=10, ge=1, le=1440, description="How long a one-time sign-in link is good for."
+    )
+    login_window_s: int = Field(default=300, ge=1, description="Window in which sign-in attempts are counted.")
+    login_attempts_max: int = Field(
+        default=10, ge=1, description="Failed attempts per user name and address in the window."
+    )
+    login_attempts_address_max: int = Field(default=60, ge=1, description="Failed attempts per address in the window.")
     password_hashes_concurrent: int = Field(
-        2, ge=1, le=64, description="Passwords hashed at the same time (64 MiB each)."
+        default=2, ge=1, le=64, description="Passwords hashed at the same time (64 MiB each)."
     )
-    password_hashes_waiting_max: int = Field(64, ge=1, description="Sign-ins that may wait for a hash; more get 429.")
+    password_hashes_waiting_max: int = Field(
+        default=64, ge=1, description="Sign-ins that may wait for a hash; more get 429."
+    )
 
 
 class IngestSettings(SettingsGroup):
     """Limits of what is written."""
 
-    ingest_writers: int = Field(2, ge=1, le=16, description="Groups of batches that are committed at the same time.")
+    ingest_writers: int = Field(
+        default=2, ge=1, le=16, description="Groups of batches that are committed at the same time."
+    )
     ingest_queue_readings_max: int = Field(
-        500_000,
+        default=500_000,
         ge=20_000,
         description="Readings that may wait for the database; agents offer again what found no room.",
     )
-    ingest_queue_batches_max: int = Field(20_000, ge=100, description="Batches that may wait for the database.")
-    ingest_retry_s_max: float = Field(5.0, gt=0, description="Longest pause before a group is tried again.")
-    future_skew_s: int = Field(86_400, ge=0, description="Readings from further in the future are set aside.")
-    past_limit_days: int = Field(3650, ge=1, description="Readings from further in the past are set aside.")
-    sensors_per_agent_max: int = Field(5000, ge=1, description="Sensors that one agent may have registered for it.")
-    heartbeat_interval_s: float = Field(5.0, gt=0, description="How often `last_heartbeat` of sensors is written.")
-    live_rate_hz_max: float = Field(10.0, gt=0, le=1000, description="Live values per signal and second over MQTT.")
+    ingest_queue_batches_max: int = Field(default=20_000, ge=100, description="Batches that may wait for the database.")
+    ingest_retry_s_max: float = Field(default=5.0, gt=0, description="Longest pause before a group is tried again.")
+    future_skew_s: int = Field(default=86_400, ge=0, description="Readings from further in the future are set aside.")
+    past_limit_days: int = Field(default=3650, ge=1, description="Readings from further in the past are set aside.")
+    sensors_per_agent_max: int = Field(
+        default=5000, ge=1, description="Sensors that one agent may have registered for it."
+    )
+    heartbeat_interval_s: float = Field(
+        default=10.0, gt=0, description="How often `last_heartbeat` of sensors is written."
+    )
+    live_rate_hz_max: float = Field(
+        default=10.0, gt=0, le=1000, description="Live values per signal and second over MQTT."
+    )
 
 
 class TelemetrySettings(SettingsGroup):
     """Limits of what is read and streamed."""
+
+    streams_max: int = Field(default=1000, ge=1, description="Event streams open at the same time; more get 503.")
 
 
 class HubSettings(ServerSettings, DatabaseSettings, BrokerSettings, AccessSettings, IngestSettings, TelemetrySettings):

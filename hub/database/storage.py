@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -42,10 +43,17 @@ class Prepared:
 
 
 class Storage:
-    """Connections, and what is known of the database behind them."""
+    """Connections, and what is known of the database behind them.
 
-    def __init__(self, settings: HubSettings) -> None:
+    Args:
+        first_steps: called with a connection each time the database has been prepared, before anyone else uses it.
+    """
+
+    def __init__(
+        self, settings: HubSettings, first_steps: Callable[[Connection], Awaitable[None]] | None = None
+    ) -> None:
         self._settings = settings
+        self._first_steps = first_steps
         self._prepared: Prepared | None = None
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
@@ -62,6 +70,11 @@ class Storage:
     def tier(self) -> Tier:
         """The storage tier. Raises: StorageUnavailable."""
         return self._known().layout.tier
+
+    @property
+    def layout(self) -> Layout:
+        """How `readings` is laid out. Raises: StorageUnavailable."""
+        return self._known().layout
 
     @property
     def incarnation(self) -> UUID:
@@ -123,6 +136,8 @@ class Storage:
         tier = await tiers.detect(connection)
         layout = await tiers.prepare(connection, tier, settings.chunk_days, settings.compress_after_days)
         drawn = await incarnations.establish(connection)
+        if self._first_steps is not None:
+            await self._first_steps(connection)
         return Prepared(layout, drawn, Partitions(self.pool, layout))
 
     def _become_ready(self, prepared: Prepared) -> None:

@@ -54,7 +54,13 @@ class StreamQuery:
         self.last_event_id = int(last_event_id) if last_event_id and _is_id(last_event_id) else None
 
 
-@router.get("/stream", dependencies=[rule(SENSOR_OR_VIEWER)], response_class=EventStream, responses=_STREAM_ANSWERS)
+@router.get(
+    "/stream",
+    status_code=200,
+    dependencies=[rule(SENSOR_OR_VIEWER)],
+    response_class=EventStream,
+    responses=_STREAM_ANSWERS,
+)
 async def stream(
     request: Request,
     services: CurrentServices,

@@ -1,0 +1,118 @@
+"""The hub as an ASGI application: its routes, its middleware, and its parts over its life.
+
+::
+
+    RequestContext → CORS → BodyLimit → CsrfGuard → routes
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from hub import health, parts
+from hub.access import routes as access_routes
+from hub.access.cookies import CsrfGuard
+from hub.access.rules import ANYONE, rule
+from hub.errors import install_error_handlers
+from hub.metrics import Metrics
+from hub.portal.files import portal_router
+from hub.projects import routes as project_routes
+from hub.requests import BodyLimit, RequestContext
+from hub.sensors import routes as sensor_routes
+from hub.settings import HubSettings
+from hub.telemetry import routes as telemetry_routes
+
+ROUTERS: tuple[APIRouter, ...] = (
+    access_routes.router,
+    project_routes.router,
+    sensor_routes.router,
+    telemetry_routes.router,
+    health.router,
+)
+_EXPOSED_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After")
+
+
+def create_app(settings: HubSettings) -> FastAPI:
+    """The application. Nothing is connected until its lifespan begins."""
+    metrics = Metrics()
+    app = FastAPI(
+        title="Labrelay",
+        description="Carries readings from laboratory instruments into experiment records.",
+        version=version("labrelay"),
+        lifespan=_lifespan(settings, metrics),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    install_error_handlers(app)
+    _add_middleware(app, settings, metrics)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.include_router(_document_routes(app))
+    app.include_router(portal_router(files("hub") / "portal"))
+    return app
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of all routes."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["bearer"] = {"type": "http", "scheme": "bearer"}
+        schemes["session"] = {"type": "apiKey", "in": "cookie", "name": "access_token"}
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _add_middleware(app: FastAPI, settings: HubSettings, metrics: Metrics) -> None:
+    """Innermost first."""
+    app.add_middleware(CsrfGuard, origins=(settings.base_url, *settings.cors_origins))
+    app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=True,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=_EXPOSED_HEADERS,
+        )
+    app.add_middleware(RequestContext, metrics=metrics, secure=settings.secure_cookies)
+
+
+def _document_routes(app: FastAPI) -> APIRouter:
+    router = APIRouter(include_in_schema=False, dependencies=[rule(ANYONE)])
+
+    @router.get("/openapi.json")
+    async def as_json() -> JSONResponse:
+        return JSONResponse(openapi_document(app))
+
+    @router.get("/openapi.yaml")
+    async def as_yaml() -> Response:
+        text = yaml.safe_dump(openapi_document(app), sort_keys=False, allow_unicode=True)
+        return Response(text, media_type="application/yaml")
+
+    return router
+
+
+def _lifespan(settings: HubSettings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        built = parts.build(settings, metrics)
+        app.state.services = built.services
+        async with parts.running(built, app.state):
+            yield
+
+    return lifespan

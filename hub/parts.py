@@ -1,0 +1,121 @@
+"""The hub's parts: built from the settings, run together, stopped together.
+
+Each background part has `run`, which goes on until it is cancelled. A part that fails takes the hub down with it, so
+that whoever supervises the process sees it and starts a whole one: `on_failure` in the application's state is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.datastructures import State
+
+from hub.access.first_admin import ensure_admin
+from hub.access.passwords import Passwords
+from hub.access.throttle import Throttle
+from hub.access.tokens import TokenSigner, load_or_make_key
+from hub.broker.link import BrokerLink
+from hub.database.pool import Connection
+from hub.database.storage import Storage
+from hub.metrics import Metrics
+from hub.services import Services
+from hub.settings import HubSettings
+from hub.telemetry.live import LiveHub
+from hub.telemetry.tail import Tail
+from hub.upkeep import Upkeep
+from shared.clock import AnchoredClock
+from shared.errors import LabrelayError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that runs in the background as long as the hub does."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What requests use, and what runs behind them."""
+
+    services: Services
+    background: tuple[Part, ...]
+
+
+def build(settings: HubSettings, metrics: Metrics) -> Parts:
+    """All parts, connected to one another and to nothing outside yet. Raises: ConfigurationError."""
+    clock = AnchoredClock()
+    passwords = Passwords(
+        concurrent=settings.password_hashes_concurrent, waiting_max=settings.password_hashes_waiting_max
+    )
+
+    async def first_steps(connection: Connection) -> None:
+        await ensure_admin(connection, settings, passwords)
+
+    storage = Storage(settings, first_steps)
+    broker = BrokerLink(settings)
+    live = LiveHub(clock=clock)
+    tail = Tail(storage.pool)
+    services = Services(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        storage=storage,
+        signer=TokenSigner(load_or_make_key(settings.secret_key_file) if settings.secret_key_file else None),
+        passwords=passwords,
+        throttle=Throttle(
+            clock=clock,
+            window_s=settings.login_window_s,
+            pair_max=settings.login_attempts_max,
+            address_max=settings.login_attempts_address_max,
+        ),
+        broker=broker,
+        ingest=None,  # type: ignore[arg-type]
+        live=live,
+        tail=tail,
+    )
+    background = (
+        Part("database", storage.run),
+        Part("broker", broker.run),
+        Part("live values", live.run),
+        Part("tail", tail.run),
+        Part("upkeep", Upkeep(storage, clock).run),
+    )
+    return Parts(services, background)
+
+
+@asynccontextmanager
+async def running(parts: Parts, state: State) -> AsyncIterator[None]:
+    """Run the background parts while the block lasts, then stop them and close the database."""
+
+    async def guarded(part: Part) -> None:
+        try:
+            await part.run()
+        except LabrelayError as error:
+            log.error("event=part_failed part=%r error=%r", part.name, str(error))
+        except Exception:
+            log.exception("event=part_failed part=%r", part.name)
+        else:
+            log.error("event=part_ended part=%r", part.name)
+        on_failure: Callable[[], None] | None = getattr(state, "on_failure", None)
+        if on_failure is not None:
+            on_failure()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(guarded(part), name=part.name) for part in parts.background]
+            try:
+                yield
+            finally:
+                parts.services.tail.stop()
+                for task in reversed(tasks):
+                    task.cancel()
+    finally:
+        await parts.services.storage.close()
