@@ -151,7 +151,7 @@ def _bucket(record: asyncpg.Record, catalogue: Catalogue) -> dict[str, Any]:
     series = catalogue.series[fields.pop("series_id")]
     return {
         "bucket": fields.pop("bucket"),
-        "sensor_id": series.sensor_id,
+        "sensor_id": str(series.sensor_id),
         "signal": series.signal,
         "capture_session_id": None,
         **fields,

@@ -169,7 +169,7 @@ class Watch:
     def __init__(self, hub: LiveHub, wake: asyncio.Event) -> None:
         self._hub = hub
         self._wake = wake
-        self._seen = -1
+        self._seen = -2  # neither the current frame nor the one before
 
     def __enter__(self) -> Watch:
         self._hub._waiting.add(self._wake)

@@ -7,7 +7,6 @@ serialised once, times and floats go through numpy and orjson a column at a time
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import orjson
@@ -71,16 +70,16 @@ def timestamp_text(time_us: int) -> str:
 def _head(series: Series | None) -> bytes:
     if series is None:
         return b""
-    fields = {"project_id": series.project_id, "sensor_id": series.sensor_id, "signal": series.signal}
+    fields = {"project_id": str(series.project_id), "sensor_id": str(series.sensor_id), "signal": series.signal}
     return orjson.dumps(fields)[1:-1] + b","
 
 
 def _tail(outcome: tuple[int, int], catalogue: Catalogue, meta: dict[str, Any]) -> bytes:
     status, profile = outcome
-    profile_id: UUID | None = catalogue.profiles.get(profile)
+    profile_id = catalogue.profiles.get(profile)
     fields = {
         "conversion_status": status_label(status),
-        "conversion_profile_id": profile_id,
+        "conversion_profile_id": profile_id and str(profile_id),
         "run_id": None,
         "capture_session_id": None,
         "meta": meta | system_meta(status),

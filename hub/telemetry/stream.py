@@ -126,7 +126,7 @@ class Stream:
 def live_event(reading: LiveReading) -> bytes:
     """One live value as an event."""
     fields = {
-        "sensor_id": reading.sensor_id,
+        "sensor_id": str(reading.sensor_id),
         "signal": reading.signal,
         "timestamp": timestamp_text(reading.timestamp_us),
         "raw_value": reading.raw,
