@@ -31,8 +31,7 @@ def parse(lines: Iterable[str]) -> Iterator[Event]:
         if not line:
             if data:
                 yield Event(kind, int(id_text) if id_text.isdigit() else None, json.loads("\n".join(data)))
-            data: list[str] = []
-    kind, id_text = "message", ""
+            kind, id_text, data = "message", "", []
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
