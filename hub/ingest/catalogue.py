@@ -1,0 +1,280 @@
+"""What ingest knows of agents, epochs, dictionaries and profiles, kept in memory between transactions.
+
+Invariants
+    * Everything here is read inside an ingest transaction, after it has taken the shared catalogue lock, and used only
+      inside transactions that found the same generation under the same lock (`enter_ingest` in the schema). So what is
+      used is what is committed: nobody can publish or delete in between.
+    * No absence is remembered: what was not there is looked up again.
+    * Ids of epochs and the content of published profiles never change; these survive a new generation, not a new
+      incarnation of the database.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import numpy as np
+
+from hub.database.pool import Connection
+from hub.ingest import catalogue_sql as sql
+from hub.ingest.dictionary import UNKNOWN, Dictionary, Slot, Verdict
+from hub.ingest.timeline import FOR_EVER_US, RAW_FOR_EVER, SINCE_EVER_US, Term, Timeline
+from shared.conversion import ProfileTable, compile_profile
+from shared.errors import ProfileError
+from shared.readings import Int64
+
+EPOCHS_MAX = 50_000
+SLOTS_MAX = 2_000_000
+"""More than this is forgotten at once and looked up again."""
+
+log = logging.getLogger(__name__)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_BINDING_VERDICTS = {"deleted": Verdict.SENSOR_DELETED, "refused": Verdict.SENSOR_REFUSED}
+
+EpochKey: TypeAlias = tuple[UUID, bytes]
+PostKey: TypeAlias = tuple[UUID, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An enrolled agent."""
+
+    project_id: UUID
+    is_welcome: bool
+
+
+class Profiles:
+    """All profiles that ingest has met: one `ProfileTable`, and their places in it."""
+
+    def __init__(self) -> None:
+        self.table = ProfileTable()
+        self.refs = np.zeros(1, np.int32)
+        """int32 (n_profiles + 1,), `conversion_profiles.ref` by place in the table."""
+        self.ids: list[UUID | None] = [None]
+        self._places: dict[UUID, int] = {}
+
+    def place(self, profile_id: UUID) -> int:
+        """The profile's place in the table, `UNKNOWN` if it was not added."""
+        return self._places.get(profile_id, UNKNOWN)
+
+    def __contains__(self, profile_id: object) -> bool:
+        return profile_id in self._places
+
+    def add(self, profile_id: UUID, ref: int, kind: str, payload: Mapping[str, Any]) -> None:
+        """Take up a published profile. One that does not compile is reported, and is as if it were not there."""
+        if profile_id in self._places:
+            return
+        try:
+            compiled = compile_profile(kind, payload)
+        except ProfileError as error:
+            log.warning("event=profile_unusable profile_id=%s error=%r", profile_id, str(error))
+            self._places[profile_id] = UNKNOWN
+            return
+        self.table = self.table.with_profile(compiled)
+        self.refs = np.append(self.refs, np.int32(ref))
+        self.ids.append(profile_id)
+        self._places[profile_id] = len(self.table)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What one group needs, to be used in its transaction only; stays whole when others forget.
+
+    Attributes:
+        dropped_us: int64 (n, 2), ranges (to exclusive) whose raw readings were dropped.
+    """
+
+    dictionaries: Mapping[int, Dictionary]
+    posts: Mapping[PostKey, Dictionary]
+    profiles: Profiles
+    dropped_us: Int64
+
+
+class Catalogue:
+    """The memory; for one event loop."""
+
+    def __init__(self) -> None:
+        self._incarnation: UUID | None = None
+        self._generation = -1
+        self._profiles = Profiles()
+        self.epochs: dict[EpochKey, int] = {}
+        self._agents: dict[UUID, Agent] = {}
+        self._dictionaries: dict[int, Dictionary] = {}
+        self._posts: dict[PostKey, Dictionary] = {}
+        self._dropped_us: Int64 | None = None
+        self._slots = 0
+
+    @property
+    def generation(self) -> int:
+        """Of the catalogue, as last seen; -1 before."""
+        return self._generation
+
+    def meet(self, incarnation: UUID) -> None:
+        """The database is this one; forget everything if it was another."""
+        if incarnation != self._incarnation:
+            self._incarnation = incarnation
+            self.epochs.clear()
+            self._profiles = Profiles()
+            self.forget()
+
+    def forget(self) -> None:
+        """Forget what may have changed, or what a rolled back transaction had written."""
+        self._generation = -1
+        self._agents.clear()
+        self._dictionaries.clear()
+        self._posts.clear()
+        self._dropped_us = None
+        self._slots = 0
+        if len(self.epochs) > EPOCHS_MAX:
+            self.epochs.clear()
+
+    async def enter(self, connection: Connection, epoch_ids: Sequence[int]) -> None:
+        """Begin an ingest transaction: lock, and forget what was changed since the last one.
+
+        Args:
+            epoch_ids: that the transaction writes for, rising.
+        """
+        generation: int = await connection.fetchval(sql.ENTER, epoch_ids)
+        if generation != self._generation or self._slots > SLOTS_MAX:
+            self.forget()
+            self._generation = generation
+
+    async def load_agents(self, connection: Connection, agent_ids: Iterable[UUID]) -> Mapping[UUID, Agent]:
+        """Those of the agents that there are."""
+        wanted = set(agent_ids)
+        known = {agent_id: self._agents[agent_id] for agent_id in wanted & self._agents.keys()}
+        if wanted - known.keys():
+            for row in await connection.fetch(sql.AGENTS, list(wanted - known.keys())):
+                known[row["id"]] = Agent(row["project_id"], row["status"] == "enrolled")
+        self._agents.update(known)
+        return known
+
+    def has_post(self, key: PostKey) -> bool:
+        """Whether the signals of a sensor that posts for itself are known."""
+        return key in self._posts
+
+    def outdate(self, epoch_id: int) -> None:
+        """The epoch's dictionary grows in this transaction: look it up again."""
+        self._dictionaries.pop(epoch_id, None)
+
+    async def load(self, connection: Connection, epoch_ids: Iterable[int], posts: Iterable[PostKey]) -> Known:
+        """The dictionaries of epochs and posts, and what belongs to them."""
+        profiles, wanted_epochs, wanted_posts = self._profiles, set(epoch_ids), set(posts)
+        dictionaries = {key: self._dictionaries[key] for key in wanted_epochs & self._dictionaries.keys()}
+        own = {key: self._posts[key] for key in wanted_posts & self._posts.keys()}
+        dropped_us = self._dropped_us
+        if dropped_us is None:
+            ranges = [(_us(row["time_from"]), _us(row["time_to"])) for row in await connection.fetch(sql.DROPPED)]
+            dropped_us = np.array(ranges, np.int64).reshape(-1, 2)
+        if missing := list(wanted_epochs - dictionaries.keys()):
+            dictionaries |= await _load_epochs(connection, profiles, missing)
+        if absent := list(wanted_posts - own.keys()):
+            own |= await _load_posts(connection, profiles, absent)
+        self._keep(dictionaries, own, dropped_us)
+        return Known(dictionaries, own, profiles, dropped_us)
+
+    def _keep(
+        self, dictionaries: Mapping[int, Dictionary], posts: Mapping[PostKey, Dictionary], dropped_us: Int64
+    ) -> None:
+        """Remember what is complete; what is still to be registered is looked up again."""
+        for epoch_id, dictionary in dictionaries.items():
+            if epoch_id not in self._dictionaries and dictionary.is_complete:
+                self._dictionaries[epoch_id] = dictionary
+                self._slots += len(dictionary.slots)
+        for key, dictionary in posts.items():
+            if key not in self._posts and dictionary.is_complete:
+                self._posts[key] = dictionary
+                self._slots += len(dictionary.slots)
+        self._dropped_us = dropped_us
+
+
+async def _load_epochs(connection: Connection, profiles: Profiles, epoch_ids: list[int]) -> dict[int, Dictionary]:
+    rows = await connection.fetch(sql.DICTIONARY, epoch_ids)
+    sent = await connection.fetch(sql.DICTIONARY_PROFILES, epoch_ids)
+    timelines = await _timelines(connection, profiles, {row["sensor_id"] for row in rows})
+    for row in sent:
+        if row["kind"] is not None:
+            profiles.add(row["profile_id"], row["profile_ref"], row["kind"], row["payload"])
+    slots_of, sent_of = _by("epoch_id", rows), _by("epoch_id", sent)
+    return {
+        epoch_id: Dictionary.of(
+            [_slot(row["ref"], row, timelines) for row in slots_of.get(epoch_id, [])],
+            {row["ref"]: profiles.place(row["profile_id"]) for row in sent_of.get(epoch_id, [])},
+        )
+        for epoch_id in epoch_ids
+    }
+
+
+async def _load_posts(connection: Connection, profiles: Profiles, keys: list[PostKey]) -> dict[PostKey, Dictionary]:
+    rows = await connection.fetch(sql.SENSOR_SERIES, [sensor_id for sensor_id, _ in keys])
+    timelines = await _timelines(connection, profiles, {row["sensor_id"] for row in rows})
+    rows_of = _by("sensor_id", rows)
+    return {key: _post_dictionary(key, rows_of.get(key[0], []), timelines) for key in keys}
+
+
+def _post_dictionary(key: PostKey, rows: Sequence[Any], timelines: Mapping[UUID, Timeline]) -> Dictionary:
+    by_signal = {row["signal"]: row for row in rows}
+    slots = [
+        _slot(place, by_signal[signal], timelines)
+        if signal in by_signal
+        else Slot(place, "", signal, Verdict.UNRESOLVED, sensor_id=key[0])
+        for place, signal in enumerate(key[1], start=1)
+    ]
+    return Dictionary.of(slots, {})
+
+
+async def _timelines(connection: Connection, profiles: Profiles, sensor_ids: set[UUID | None]) -> dict[UUID, Timeline]:
+    terms: dict[UUID, list[Term]] = {}
+    wanted = [sensor_id for sensor_id in sensor_ids if sensor_id is not None]
+    for row in await connection.fetch(sql.PROFILES, wanted) if wanted else []:
+        profiles.add(row["id"], row["ref"], row["kind"], row["payload"])
+        place = profiles.place(row["id"])
+        if place != UNKNOWN:
+            since_us = SINCE_EVER_US if row["valid_from"] is None else _us(row["valid_from"])
+            until_us = FOR_EVER_US if row["valid_to"] is None else _us(row["valid_to"])
+            terms.setdefault(row["sensor_id"], []).append(Term(place, since_us, until_us))
+    return {sensor_id: Timeline(own) for sensor_id, own in terms.items()}
+
+
+def _by(column: str, rows: Sequence[Any]) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row[column], []).append(row)
+    return found
+
+
+def _slot(ref: int, row: Any, timelines: Mapping[UUID, Timeline]) -> Slot:
+    verdict = _verdict(row)
+    return Slot(
+        ref,
+        row["sensor_name"],
+        row["signal"],
+        verdict,
+        row["series_id"] if verdict is Verdict.STORE else 0,
+        row["sensor_id"],
+        row["project_id"],
+        timelines.get(row["sensor_id"], RAW_FOR_EVER),
+    )
+
+
+def _verdict(row: Any) -> Verdict:
+    if row["state"] is None:
+        return Verdict.SENSOR_REFUSED
+    if row["state"] in _BINDING_VERDICTS:
+        return _BINDING_VERDICTS[row["state"]]
+    if row["sensor_id"] is None or row["sensor_status"] is None:
+        return Verdict.SENSOR_DELETED
+    if row["sensor_status"] == "decommissioned":
+        return Verdict.SENSOR_DECOMMISSIONED
+    return Verdict.UNRESOLVED if row["series_id"] is None else Verdict.STORE
+
+
+def _us(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND

@@ -1,0 +1,45 @@
+"""What `hub.ingest.catalogue` asks the database."""
+
+from __future__ import annotations
+
+ENTER = "select enter_ingest($1::integer[])"
+
+AGENTS = "select id, project_id, status from agents where id = any($1::uuid[])"
+
+DROPPED = "select time_from, time_to from dropped_ranges"
+
+DICTIONARY = """
+select d.epoch_id, d.ref, d.sensor_name, d.signal, b.state, b.sensor_id,
+       s.status as sensor_status, coalesce(s.project_id, a.project_id) as project_id, x.id as series_id
+from dictionary_series d
+join epochs e on e.id = d.epoch_id
+join agents a on a.id = e.agent_id
+left join agent_bindings b on b.agent_id = e.agent_id and b.sensor_name = d.sensor_name
+left join sensors s on s.id = b.sensor_id
+left join series x on x.sensor_id = b.sensor_id and x.signal = d.signal
+where d.epoch_id = any($1::integer[])
+"""
+
+DICTIONARY_PROFILES = """
+select d.epoch_id, d.ref, d.profile_id, p.ref as profile_ref, p.kind, p.payload
+from dictionary_profiles d
+left join conversion_profiles p
+    on p.id = d.profile_id and (p.published_at is not null or p.status in ('active', 'scheduled'))
+where d.epoch_id = any($1::integer[])
+"""
+
+# The signals of sensors that post for themselves, in the shape of DICTIONARY.
+SENSOR_SERIES = """
+select s.id as sensor_id, s.name as sensor_name, x.signal, 'bound' as state,
+       s.status as sensor_status, s.project_id, x.id as series_id
+from sensors s join series x on x.sensor_id = s.id
+where s.id = any($1::uuid[])
+"""
+
+# Profiles that are or were in force, oldest first; a draft never was, even when it was deprecated.
+PROFILES = """
+select id, ref, sensor_id, kind, payload, valid_from, valid_to
+from conversion_profiles
+where sensor_id = any($1::uuid[]) and (published_at is not null or status in ('active', 'scheduled'))
+order by valid_from nulls first, ref
+"""

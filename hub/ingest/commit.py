@@ -1,0 +1,287 @@
+"""One group, one transaction: ledger, dictionary, readings, what is set aside, dirty minutes.
+
+Either all of it is committed or nothing, so whoever dies in between leaves the group as it was: unacknowledged, and to
+be offered again. What was committed and not acknowledged is found in the ledger when it is offered again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from hub.database.pool import Connection
+from hub.ingest import ledger, records, store
+from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
+from hub.ingest.asides import Source, asides_of
+from hub.ingest.catalogue import Catalogue, EpochKey, Known, Profiles
+from hub.ingest.copy import Rows
+from hub.ingest.dictionary import Verdict
+from hub.ingest.ledger import LedgerEntry
+from hub.ingest.store import NO_LOSERS, Losers
+from hub.ingest.verdict import Ask, Bounds, Judged, Part, judge
+from shared.columns import DecodedColumns
+from shared.readings import Int64
+from shared.records import Dictionary, Record
+from shared.wire import Header
+
+
+class Answer(Enum):
+    """What the sender is told about a batch."""
+
+    COMMITTED = "committed"
+    KNOWN = "known"
+    CONFLICT = "conflict"
+    NOT_YOURS = "not_yours"
+    CORRUPT = "corrupt"
+    DICTIONARY = "dictionary"
+    LATER = "later"
+    PHYSICAL = "physical"
+    UNSUPPORTED_VERSION = "unsupported_version"
+
+
+NOTHING = Outcome(0)
+_ANSWERS = {Ask.DICTIONARY: Answer.DICTIONARY, Ask.LATER: Answer.LATER, Ask.PHYSICAL: Answer.PHYSICAL}
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one item: the answer, and the counts where it was committed."""
+
+    item: Item
+    answer: Answer
+    outcome: Outcome = NOTHING
+
+
+Checkpoint = Callable[[str], Awaitable[None]]
+"""Called at the places where a crash matters; tests die there."""
+
+
+async def no_checkpoint(place: str) -> None:
+    """Go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What was decided: `places` are those of the parts among the items."""
+
+    places: list[int]
+    sources: list[Source]
+    judged: Judged
+    profiles: Profiles
+
+
+class GroupCommit:
+    """The transaction of one group; used once.
+
+    Args:
+        items: batches and posts, at most `GROUP_READINGS_MAX` readings in all.
+        catalogue: its epochs are those of the group, opened beforehand.
+        window_us: earliest and latest time of readings that are stored; partitions are there for it.
+        careful: whether to expect readings that are stored already.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], catalogue: Catalogue, *, window_us: tuple[int, int], careful: bool
+    ) -> None:
+        self._items = items
+        self._catalogue = catalogue
+        self._window_us = window_us
+        self._careful = careful
+        self._settled: dict[int, Settled] = {}
+        self._series_stored: Int64 = np.empty(0, np.int64)
+
+    @property
+    def settled(self) -> list[Settled]:
+        """The outcome of each item, in order; after `run`."""
+        return [self._settled[place] for place in range(len(self._items))]
+
+    @property
+    def series_stored(self) -> Int64:
+        """int64, ids of the series that got readings; after `run`."""
+        return self._series_stored
+
+    async def run(self, connection: Connection) -> None:
+        """Do it, in the connection's transaction. Nothing counts before that is committed.
+
+        Raises: UniqueViolationError where `careful` would have been right; whatever the database raises.
+        """
+        epoch_of = self._epoch_of()
+        await self._catalogue.enter(connection, sorted({epoch_of[key] for key in self._keys() if key in epoch_of}))
+        await self._refuse_strangers(connection, epoch_of)
+        await self._settle_known(connection, epoch_of)
+        notes = await self._add_dictionaries(connection, epoch_of)
+        entries = [LedgerEntry(epoch_of[self._key(place)], self._header(place)) for place, _ in notes]
+        entries += await self._store(connection, await self._judge(connection, epoch_of))
+        if entries:
+            await ledger.enter(connection, entries)
+        await records.add_records(
+            connection, [(epoch_of[self._key(place)], self._header(place).seq, record) for place, record in notes]
+        )
+
+    def _epoch_of(self) -> dict[EpochKey, int]:
+        return {key: self._catalogue.epochs[key] for key in self._keys() if key in self._catalogue.epochs}
+
+    def _keys(self) -> list[EpochKey]:
+        return [(item.header.agent_id, item.header.epoch) for item in self._items if isinstance(item, Arrival)]
+
+    def _open(self) -> list[tuple[int, Item]]:
+        return [(place, item) for place, item in enumerate(self._items) if place not in self._settled]
+
+    def _key(self, place: int) -> EpochKey:
+        header = self._header(place)
+        return header.agent_id, header.epoch
+
+    def _header(self, place: int) -> Header:
+        item = self._items[place]
+        assert isinstance(item, Arrival)
+        return item.header
+
+    def _settle(self, place: int, answer: Answer, outcome: Outcome = NOTHING) -> None:
+        self._settled[place] = Settled(self._items[place], answer, outcome)
+
+    async def _refuse_strangers(self, connection: Connection, epoch_of: dict[EpochKey, int]) -> None:
+        agents = await self._catalogue.load_agents(connection, {agent_id for agent_id, _ in epoch_of})
+        for place, item in self._open():
+            if isinstance(item, Arrival):
+                agent = agents.get(item.agent_id)
+                if self._key(place) not in epoch_of or agent is None or not agent.is_welcome:
+                    self._settle(place, Answer.NOT_YOURS)
+
+    async def _settle_known(self, connection: Connection, epoch_of: dict[EpochKey, int]) -> None:
+        wanted = {
+            place: (epoch_of[self._key(place)], item.header.seq)
+            for place, item in self._open()
+            if isinstance(item, Arrival)
+        }
+        known = await ledger.look_up(connection, list(wanted.values())) if wanted else {}
+        for place, identity in wanted.items():
+            checksum = self._header(place).checksum
+            if identity in known:
+                self._settle(place, Answer.KNOWN if known[identity] == checksum else Answer.CONFLICT)
+
+    async def _add_dictionaries(
+        self, connection: Connection, epoch_of: dict[EpochKey, int]
+    ) -> list[tuple[int, Record]]:
+        """Add to the dictionaries, and settle all batches that are not readings; those to be noted."""
+        notes: list[tuple[int, Record]] = []
+        for place, item in self._open():
+            if isinstance(item, Submission) or isinstance(item.content, DecodedColumns):
+                continue
+            record = item.content
+            epoch_id = epoch_of[self._key(place)]
+            if isinstance(record, Dictionary):
+                if await records.contradicts(connection, epoch_id, record):
+                    self._settle(place, Answer.CORRUPT)
+                    continue
+                await records.add_dictionary(connection, epoch_id, record)
+                self._catalogue.outdate(epoch_id)
+            notes.append((place, record))
+            self._settle(place, Answer.COMMITTED)
+        return notes
+
+    async def _judge(self, connection: Connection, epoch_of: dict[EpochKey, int]) -> _Judgement:
+        """Decide over all that is still open; settle what is to come again."""
+        still = self._open()
+        epochs = {epoch_of[self._key(place)] for place, item in still if isinstance(item, Arrival)}
+        posts = [(item.sensor_id, item.signals) for _, item in still if isinstance(item, Submission)]
+        known = await self._catalogue.load(connection, epochs, posts)
+        sources = [self._source(item, known, epoch_of) for _, item in still]
+        judged = judge(
+            [source.part for source in sources], known.profiles.table, Bounds(*self._window_us, known.dropped_us)
+        )
+        places = [place for place, _ in still]
+        for part, ask in judged.asks.items():
+            self._settle(places[part], _ANSWERS[ask])
+        return _Judgement(places, sources, judged, known.profiles)
+
+    def _source(self, item: Item, known: Known, epoch_of: dict[EpochKey, int]) -> Source:
+        if isinstance(item, Submission):
+            content = DecodedColumns(item.columns, None)
+            return Source(Part(content, known.posts[item.sensor_id, item.signals]))
+        assert isinstance(item.content, DecodedColumns)
+        epoch_id = epoch_of[item.header.agent_id, item.header.epoch]
+        part = Part(item.content, known.dictionaries[epoch_id])
+        return Source(part, item.agent_id, epoch_id, item.header.seq)
+
+    async def _store(self, connection: Connection, judgement: _Judgement) -> list[LedgerEntry]:
+        """Store and set aside; settle the items. Returns: what is to be entered into the ledger."""
+        judged = judgement.judged
+        keep = np.flatnonzero(judged.verdict == Verdict.STORE)
+        first_id = await store.draw_ids(connection) if len(keep) else 0
+        rows = _rows(judged, keep, first_id, judgement.profiles)
+        losers = await self._write(connection, rows) if len(keep) else NO_LOSERS
+        judged.verdict[keep[losers.conflicting]] = Verdict.CONFLICTING_VALUE
+        stored = np.ones(len(keep), np.bool_)
+        stored[losers.repeated] = False
+        stored[losers.conflicting] = False
+        rows, keep = rows.chosen(stored), keep[stored]
+        if len(keep):
+            await store.mark_dirty(connection, rows, judged.part[keep])
+            self._series_stored = np.unique(rows.series_id).astype(np.int64)
+            await self._add_meta(connection, judgement, keep)
+        asides = asides_of(judged, judgement.sources, judgement.profiles.ids)
+        if asides:
+            await store.set_aside(connection, asides)
+        return self._count(judgement, keep, rows)
+
+    async def _write(self, connection: Connection, rows: Rows) -> Losers:
+        if self._careful:
+            return await store.stage_in(connection, rows)
+        await store.copy_in(connection, rows)
+        return NO_LOSERS
+
+    async def _add_meta(self, connection: Connection, judgement: _Judgement, keep: Int64) -> None:
+        posts = [
+            (part, item.meta) for part, item in self._parts(judgement) if isinstance(item, Submission) and item.meta
+        ]
+        if not posts:
+            return
+        judged, kept = judgement.judged, set(keep.tolist())
+        starts = np.searchsorted(judged.part, np.arange(len(judgement.places)))
+        metas = [
+            (int(judged.series_id[at]), records.moment(int(judged.time_us[at])), meta)
+            for part, metas_of in posts
+            for at, meta in ((int(starts[part]) + row, meta) for row, meta in metas_of)
+            if at in kept
+        ]
+        if metas:
+            await store.add_meta(connection, metas)
+
+    def _parts(self, judgement: _Judgement) -> list[tuple[int, Item]]:
+        """Places among the parts and items of those that go in."""
+        places = enumerate(judgement.places)
+        return [(part, self._items[place]) for part, place in places if part not in judgement.judged.asks]
+
+    def _count(self, judgement: _Judgement, keep: Int64, rows: Rows) -> list[LedgerEntry]:
+        judged, size = judgement.judged, len(judgement.places)
+        total = np.bincount(judged.part, minlength=size)
+        stored = np.bincount(judged.part[keep], minlength=size)
+        aside = np.bincount(judged.part[judged.verdict != Verdict.STORE], minlength=size)
+        first = np.searchsorted(judged.part[keep], np.arange(size))
+        entries = []
+        for part, item in self._parts(judgement):
+            new, kept_aside = int(stored[part]), int(aside[part])
+            repeated = int(total[part]) - new - kept_aside
+            self._settle(judgement.places[part], Answer.COMMITTED, Outcome(new, repeated, kept_aside))
+            epoch_id = judgement.sources[part].epoch_id
+            if isinstance(item, Arrival) and epoch_id is not None:
+                first_id = int(rows.id[first[part]]) if new else None
+                entries.append(
+                    LedgerEntry(epoch_id, item.header, int(total[part]), new, repeated, kept_aside, first_id)
+                )
+        return entries
+
+
+def _rows(judged: Judged, keep: Int64, first_id: int, profiles: Profiles) -> Rows:
+    return Rows(
+        judged.series_id[keep].astype(np.int32),
+        profiles.refs[judged.profile[keep]],
+        judged.time_us[keep],
+        first_id + np.arange(len(keep), dtype=np.int64),
+        judged.raw[keep],
+        judged.physical[keep],
+        judged.status[keep],
+    )

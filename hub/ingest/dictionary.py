@@ -1,0 +1,139 @@
+"""References of a batch, resolved: which series each stands for, and what may be done with its readings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from uuid import UUID
+
+import numpy as np
+
+from hub.ingest.timeline import RAW_FOR_EVER, SINCE_EVER_US, Timeline
+from shared.readings import Int64, UInt32
+
+UNKNOWN = -1
+_SPARSE_FROM = 4
+"""References are kept as a plain array while the greatest is below this many times their number (and some)."""
+_SPARSE_SLACK = 1024
+
+
+class Verdict(IntEnum):
+    """What becomes of a reading."""
+
+    STORE = 0
+    SENSOR_DELETED = 1
+    SENSOR_REFUSED = 2
+    SENSOR_DECOMMISSIONED = 3
+    FUTURE = 4
+    TOO_OLD = 5
+    DROPPED_RANGE = 6
+    CONFLICTING_VALUE = 7
+    UNRESOLVED = 8
+    """Bound, but the series is not there yet: the batch is to come again."""
+
+    @property
+    def label(self) -> str:
+        """The word in `set_aside.reason`."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What one series reference stands for.
+
+    Attributes:
+        series_id: `series.id`, 0 where the verdict is not STORE.
+        verdict: STORE, or why nothing of it is stored.
+        timeline: the sensor's profiles.
+    """
+
+    ref: int
+    sensor_name: str
+    signal: str
+    verdict: Verdict
+    series_id: int = 0
+    sensor_id: UUID | None = None
+    project_id: UUID | None = None
+    timeline: Timeline = RAW_FOR_EVER
+
+
+class References:
+    """Numbers from 1, mapped to values; anything else maps to `UNKNOWN`. Immutable."""
+
+    __slots__ = ("_dense", "_keys", "_values")
+
+    def __init__(self, values: Mapping[int, int]) -> None:
+        self._keys = np.array(sorted(values), np.int64)
+        self._values = np.array([values[int(key)] for key in self._keys], np.int64)
+        self._dense: Int64 | None = None
+        greatest = int(self._keys[-1]) if len(self._keys) else 0
+        if greatest <= _SPARSE_FROM * len(values) + _SPARSE_SLACK:
+            self._dense = np.full(greatest + 2, UNKNOWN, np.int64)
+            self._dense[self._keys] = self._values
+
+    def find(self, refs: UInt32) -> Int64:
+        """The value of each reference."""
+        if self._dense is not None:
+            return self._dense[np.minimum(refs, len(self._dense) - 1)]
+        place = np.minimum(np.searchsorted(self._keys, refs), len(self._keys) - 1)
+        return np.where(self._keys[place] == refs, self._values[place], UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """An epoch's references, ready for use on whole columns. Immutable.
+
+    Attributes:
+        slots: what the series references stand for.
+        series: reference → place in the arrays below.
+        profiles: reference → place in the hub's `ProfileTable`; 0 → 0.
+        series_id, verdict, last_profile, last_from_us: int64 (n_slots,), of each slot.
+    """
+
+    slots: Sequence[Slot]
+    series: References
+    profiles: References
+    series_id: Int64
+    verdict: Int64
+    last_profile: Int64
+    last_from_us: Int64
+
+    @staticmethod
+    def of(slots: Sequence[Slot], profiles: Mapping[int, int]) -> Dictionary:
+        """Ready for use.
+
+        Args:
+            profiles: profile reference → place in the hub's `ProfileTable`, `UNKNOWN` where the hub has no such one.
+        """
+        return Dictionary(
+            slots,
+            References({slot.ref: place for place, slot in enumerate(slots)}),
+            References({0: 0, **profiles}),
+            np.array([slot.series_id for slot in slots], np.int64),
+            np.array([slot.verdict for slot in slots], np.int64),
+            np.array([slot.timeline.last_profile for slot in slots], np.int64),
+            np.array([slot.timeline.last_from_us for slot in slots], np.int64),
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every series is there."""
+        return not len(self.verdict) or int(self.verdict.max()) != Verdict.UNRESOLVED
+
+    def in_force(self, place: Int64, time_us: Int64) -> Int64:
+        """The profile in force for each reading, as a place in the hub's `ProfileTable`, 0 for none.
+
+        Args:
+            place: int64 (n,), slots.
+            time_us: int64 (n,)
+        """
+        profile = self.last_profile[place]
+        since = self.last_from_us[place]
+        if int(since.max(initial=SINCE_EVER_US)) == SINCE_EVER_US:
+            return profile
+        earlier = np.flatnonzero(time_us < since)
+        for slot in np.unique(place[earlier]).tolist():
+            rows = earlier[place[earlier] == slot]
+            profile[rows] = self.slots[slot].timeline.at(time_us[rows])
+        return profile

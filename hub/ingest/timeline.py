@@ -1,0 +1,67 @@
+"""Which profile is in force when, for one sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.readings import Int64
+
+SINCE_EVER_US = -(1 << 63)
+FOR_EVER_US = (1 << 63) - 1
+NO_PROFILE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A profile's time in force: from `from_us` until before `to_us`.
+
+    Attributes:
+        profile: its place in the hub's `ProfileTable`, from 1.
+    """
+
+    profile: int
+    from_us: int = SINCE_EVER_US
+    to_us: int = FOR_EVER_US
+
+
+class Timeline:
+    """The profiles of one sensor over time, without overlap: where two hold, the one that began later does.
+
+    Agents decide by the same rule, so that what they converted with is what is in force here.
+
+    Args:
+        terms: in any order; of two that began together the first holds.
+
+    Attributes:
+        last_from_us, last_profile: from when on the last stretch holds, for ever, and what holds then.
+    """
+
+    __slots__ = ("_profiles", "_starts", "last_from_us", "last_profile")
+
+    def __init__(self, terms: Sequence[Term] = ()) -> None:
+        edges = sorted({SINCE_EVER_US, *(t.from_us for t in terms), *(t.to_us for t in terms)} - {FOR_EVER_US})
+        holding = [_holding_at(terms, start) for start in edges]
+        kept = [place for place, profile in enumerate(holding) if place == 0 or profile != holding[place - 1]]
+        self._starts = np.array([edges[place] for place in kept], np.int64)
+        self._profiles = np.array([holding[place] for place in kept], np.int64)
+        self.last_from_us = int(self._starts[-1])
+        self.last_profile = int(self._profiles[-1])
+
+    def at(self, time_us: Int64) -> Int64:
+        """The profile in force at each time, 0 where there is none.
+
+        Args:
+            time_us: int64 (n,)
+        """
+        return self._profiles[np.searchsorted(self._starts, time_us, side="right") - 1]
+
+
+def _holding_at(terms: Sequence[Term], start_us: int) -> int:
+    holding = [term for term in terms if term.from_us <= start_us < term.to_us]
+    return max(holding, key=lambda term: term.from_us).profile if holding else NO_PROFILE
+
+
+RAW_FOR_EVER = Timeline()

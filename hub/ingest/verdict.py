@@ -1,0 +1,255 @@
+"""Verdicts: what becomes of each reading of a group, and with which physical value. Pure; no database, no clock.
+
+A batch either goes in whole (each of its readings stored, or set aside with a reason), or is asked for again:
+
+==============  ====================================================================================
+`DICTIONARY`    it uses a reference that its epoch's dictionary lacks here
+`LATER`         a series that it uses is not registered yet
+`PHYSICAL`      the physical column that it left out cannot be derived bit for bit
+==============  ====================================================================================
+
+Profiles. The hub's published profiles decide by the reading's time. What the agent converted with the profile in force
+is kept bit for bit; what came raw, or was converted with another profile, is converted from raw with the one in force
+(the agent's value is not kept: its profile is, and raw is, so it can be had again). What a client provided is left
+alone, and a reading that failed at the instrument stays failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hub.ingest.dictionary import UNKNOWN, Dictionary, Verdict
+from shared.columns import DecodedColumns, physical_digest
+from shared.conversion import ProfileTable
+from shared.readings import (
+    FAILED_INFINITE,
+    FAILED_NOT_A_NUMBER,
+    Float64,
+    Int64,
+    Reason,
+    Status,
+    UInt8,
+    status_byte,
+)
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_OVERFLOW = status_byte(Status.CONVERSION_FAILED, Reason.CONVERSION_OVERFLOW)
+_DOMAIN = status_byte(Status.CONVERSION_FAILED, Reason.CONVERSION_DOMAIN)
+
+
+class Ask(Enum):
+    """Why a batch cannot be taken now, and what is wanted."""
+
+    DICTIONARY = "dictionary"
+    LATER = "later"
+    PHYSICAL = "physical"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One batch's readings and what its references stand for."""
+
+    content: DecodedColumns
+    dictionary: Dictionary
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Times within which readings are stored.
+
+    Attributes:
+        past_us, future_us: earliest and latest.
+        dropped_us: int64 (n, 2), ranges (to exclusive) whose raw readings retention has dropped.
+    """
+
+    past_us: int
+    future_us: int
+    dropped_us: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A group's readings, those of the batches that go in, in the order in which they came.
+
+    Attributes:
+        asks: by place of the part, why it does not go in.
+        part: int64 (n,), which part each reading is of.
+        slot: int64 (n,), its slot in that part's dictionary.
+        series_id: int64 (n,), 0 where it is set aside.
+        verdict: int64 (n,), `Verdict`.
+        time_us: int64 (n,)
+        raw, physical: float64 (n,), NaN where there is none; finite otherwise.
+        status: uint8 (n,), status bytes.
+        profile: int64 (n,), place in the hub's `ProfileTable`, 0 for none.
+    """
+
+    asks: dict[int, Ask]
+    part: Int64
+    slot: Int64
+    series_id: Int64
+    verdict: Int64
+    time_us: Int64
+    raw: Float64
+    physical: Float64
+    status: UInt8
+    profile: Int64
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """A part's columns with its references resolved; `sent` and `expected` are places in the `ProfileTable`."""
+
+    part: int
+    content: DecodedColumns
+    slot: Int64
+    series_id: Int64
+    verdict: Int64
+    sent: Int64
+    expected: Int64
+
+
+def judge(parts: Sequence[Part], table: ProfileTable, bounds: Bounds) -> Judged:
+    """Decide over the readings of a group. Raises: nothing for any input that decoding has let through."""
+    asks: dict[int, Ask] = {}
+    resolved: list[_Resolved] = []
+    for place, part in enumerate(parts):
+        found = _resolve(place, part)
+        if isinstance(found, Ask):
+            asks[place] = found
+        else:
+            resolved.append(found)
+    derived = [_with_physical(one, table) for one in resolved]
+    for one, physical in zip(resolved, derived, strict=True):
+        if physical is None:
+            asks[one.part] = Ask.PHYSICAL
+    pairs = [(one, physical) for one, physical in zip(resolved, derived, strict=True) if physical is not None]
+    return _settle(pairs, asks, table, bounds)
+
+
+def _resolve(place: int, part: Part) -> _Resolved | Ask:
+    columns, dictionary = part.content.columns, part.dictionary
+    slot = dictionary.series.find(columns.series)
+    if len(slot) and int(slot.min()) == UNKNOWN:
+        return Ask.DICTIONARY
+    verdict = dictionary.verdict[slot]
+    if len(verdict) and int(verdict.max()) == Verdict.UNRESOLVED:
+        return Ask.LATER
+    sent = dictionary.profiles.find(columns.profile)
+    expected = dictionary.in_force(slot, columns.timestamp_us)
+    if verdict.any():  # what is set aside keeps what it was sent with
+        expected = np.where(verdict == Verdict.STORE, expected, np.maximum(sent, 0))
+    return _Resolved(place, part.content, slot, dictionary.series_id[slot], verdict, sent, expected)
+
+
+def _with_physical(one: _Resolved, table: ProfileTable) -> Float64 | None:
+    """The physical column as the sender had it; None where it was left out and does not come out the same here.
+
+    With a profile that the hub does not know, nothing can be compared; its readings are converted anew anyway.
+    """
+    columns, digest = one.content.columns, one.content.physical_digest
+    if digest is None:
+        return columns.physical
+    known = np.maximum(one.sent, 0).astype(np.uint32)
+    physical, status = table.convert(known, columns.raw, _as_before_conversion(columns.status))
+    physical[(status & 0x0F) != Status.CONVERTED] = np.nan
+    comparable = not len(one.sent) or int(one.sent.min()) != UNKNOWN
+    return None if comparable and physical_digest(physical) != digest else physical
+
+
+def _as_before_conversion(status: UInt8) -> UInt8:
+    """Status bytes with what a conversion made of them taken back; other failures stay."""
+    undone = (status == Status.CONVERTED) | (status == _OVERFLOW) | (status == _DOMAIN)
+    return np.where(undone, np.uint8(Status.RAW_ONLY), status)
+
+
+def _settle(
+    pairs: Sequence[tuple[_Resolved, Float64]], asks: dict[int, Ask], table: ProfileTable, bounds: Bounds
+) -> Judged:
+    time_us = _joined([one.content.columns.timestamp_us for one, _ in pairs], np.int64)
+    raw = _joined([one.content.columns.raw for one, _ in pairs], np.float64)
+    status = _joined([one.content.columns.status for one, _ in pairs], np.uint8)
+    verdict = _joined([one.verdict for one, _ in pairs], np.int64)
+    physical, status, profile = _converted(
+        raw,
+        _joined([physical for _, physical in pairs], np.float64),
+        status,
+        _joined([one.sent for one, _ in pairs], np.int64),
+        _joined([one.expected for one, _ in pairs], np.int64),
+        table,
+    )
+    raw, physical, status = _finite(raw, physical, status)
+    return Judged(
+        asks,
+        np.repeat([one.part for one, _ in pairs], [len(one.slot) for one, _ in pairs]).astype(np.int64),
+        _joined([one.slot for one, _ in pairs], np.int64),
+        _joined([one.series_id for one, _ in pairs], np.int64),
+        _timely(verdict, time_us, bounds),
+        time_us,
+        raw,
+        physical,
+        status,
+        profile,
+    )
+
+
+def _converted(
+    raw: Float64, physical: Float64, status: UInt8, sent: Int64, expected: Int64, table: ProfileTable
+) -> tuple[Float64, UInt8, Int64]:
+    kind = status & 0x0F
+    provided = kind == Status.CLIENT_PROVIDED
+    failed_before = (status >= 16) & (status != _OVERFLOW) & (status != _DOMAIN)
+    stale = (sent != expected) | ((kind == Status.RAW_ONLY) & (expected != 0))
+    stale |= (kind == Status.CONVERTED) & np.isnan(physical)
+    again = np.flatnonzero(stale & ~provided & ~failed_before)
+    profile = np.where(provided | failed_before, np.maximum(sent, 0), expected)
+    if len(again):
+        physical, status = physical.copy(), status.copy()
+        cleared = _as_before_conversion(status[again])
+        physical[again], status[again] = table.convert(expected[again].astype(np.uint32), raw[again], cleared)
+    return physical, status, profile
+
+
+def _finite(raw: Float64, physical: Float64, status: UInt8) -> tuple[Float64, Float64, UInt8]:
+    """The columns without infinities, and with a reason wherever a value is missing that the status promises."""
+    kind = status & 0x0F
+    raw_bad = ~np.isfinite(raw)
+    physical_bad = ((kind == Status.CONVERTED) | (kind == Status.CLIENT_PROVIDED)) & ~np.isfinite(physical)
+    void = (kind == Status.RAW_ONLY) | (kind == Status.CONVERSION_FAILED)
+    if not raw_bad.any() and not physical_bad.any() and not (void & ~np.isnan(physical)).any():
+        return raw, physical, status
+    status = status.copy()
+    status[physical_bad] = _OVERFLOW
+    good_before = raw_bad & ((status < 16) | physical_bad) & (kind != Status.CLIENT_PROVIDED)
+    status[good_before & np.isinf(raw)] = FAILED_INFINITE
+    status[good_before & np.isnan(raw)] = FAILED_NOT_A_NUMBER
+    lost = (status & 0x0F == Status.RAW_ONLY) | (status & 0x0F == Status.CONVERSION_FAILED)
+    return np.where(raw_bad, np.nan, raw), np.where(lost, np.nan, physical), status
+
+
+def _timely(verdict: Int64, time_us: Int64, bounds: Bounds) -> Int64:
+    """Verdicts, with those added that only the time gives."""
+    if not len(time_us):
+        return verdict
+    late_us, early_us = int(time_us.max()), int(time_us.min())
+    if late_us <= bounds.future_us and early_us >= bounds.past_us and not len(bounds.dropped_us):
+        return verdict
+    by_time = np.full(len(time_us), int(Verdict.STORE), np.int64)
+    for dropped_from_us, dropped_to_us in bounds.dropped_us.tolist():
+        by_time[(time_us >= dropped_from_us) & (time_us < dropped_to_us)] = Verdict.DROPPED_RANGE
+    by_time[time_us < bounds.past_us] = Verdict.TOO_OLD
+    by_time[time_us > bounds.future_us] = Verdict.FUTURE
+    return np.where(verdict == Verdict.STORE, by_time, verdict)
+
+
+def _joined(parts: Sequence[NDArray[_Scalar]], dtype: type[_Scalar]) -> NDArray[_Scalar]:
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
