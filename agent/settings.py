@@ -78,11 +78,11 @@ class DeviceTable(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """One device, understood by its driver."""
+    """One device, understood by its driver. `flush_interval_s` is None where it is not set."""
 
     device: Device
     driver: Driver
-    flush_interval_s: float
+    flush_interval_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class _Reading:
         device = self._every_mistake(rest, key, lambda some: driver.device(name, some))
         if device is None or not own.enabled:
             return None
-        return DeviceSettings(device, driver, own.flush_interval_s or _default_flush_interval_s(device))
+        return DeviceSettings(device, driver, own.flush_interval_s)
 
     def _attempt(self, read: Callable[[], T]) -> T | None:
         try:
@@ -285,11 +285,6 @@ def _driver(name: str, key: tuple[str, ...]) -> Driver:
         return registry.driver(name)
     except ConfigurationError as error:
         raise ConfigurationError(error.message, key=(*key, "driver"), hint=error.hint) from None
-
-
-def _default_flush_interval_s(device: Device) -> float:
-    readings_per_s = sum(1 / point.interval_s for point in device.points)
-    return 1.0 if device.points and readings_per_s < 100 else 0.2
 
 
 def _check_buses(devices: Sequence[DeviceSettings]) -> None:

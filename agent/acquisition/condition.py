@@ -1,8 +1,12 @@
-"""How each device is doing: counted always, logged when it changes."""
+"""How each device is doing: counted always, logged when it changes, and then for a while no more.
+
+A device that fails and recovers by turns (a script that sends one bad line in two) is told of once in `QUIET_S`.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,6 +16,7 @@ from shared.errors import LabrelayError
 from shared.messages import DeviceState
 
 TEXTS_MAX = 50
+QUIET_S = 60.0
 
 _log = event_log("device")
 
@@ -30,12 +35,14 @@ class Condition:
         self._last_reading_us = 0
         self._error = ""
         self._texts: dict[str, str] = {}
+        self._told = False
+        self._quiet_until_s = 0.0
 
     def succeeded(self, readings: int, last_us: int, texts: Mapping[str, str]) -> None:
         """An exchange brought all that was asked for."""
         with self._lock:
             self._count(readings, last_us, texts)
-            recovered = self._status in ("failing", "waiting")
+            recovered = self._status in ("failing", "waiting") and self._told
             first = self._status == "starting"
             self._status = "ok"
             self._error = ""
@@ -57,7 +64,11 @@ class Condition:
             first = self._status in ("starting", "ok")
             self._status = "waiting" if waiting else "failing"
             self._error = str(error)
-        if first:
+            if first:
+                now_s = time.monotonic()
+                self._told = now_s >= self._quiet_until_s
+                self._quiet_until_s = now_s + QUIET_S if self._told else self._quiet_until_s
+        if first and self._told:
             _log.warning("device_failing", device=self.device.name, bus=self.device.bus, error=error)
 
     def overran(self, polls: int) -> None:

@@ -16,6 +16,10 @@ from drivers.api import Device
 SPREAD_S_MAX = 1.0
 """The last group of a bus is polled for the first time no later than this after the start."""
 
+FLUSH_S = 0.2
+FLUSH_SLOW_S = 1.0
+FAST_READINGS_PER_S = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -76,6 +80,16 @@ class Schedule:
             overruns += 1
         heapq.heapreplace(self._due, (group.due_s, place))
         return Task(group.task.device, group.task.points, overruns) if overruns else group.task
+
+
+def flush_interval_s(device: Device) -> float:
+    """How long a reading of a polled device waits for others before it is committed, unless configured otherwise."""
+    return FLUSH_S if readings_per_s(device) >= FAST_READINGS_PER_S else FLUSH_SLOW_S
+
+
+def readings_per_s(device: Device) -> float:
+    """What polling a device brings, if it keeps up."""
+    return sum(1 / point.interval_s for point in device.points)
 
 
 def _tasks(devices: Sequence[Device]) -> list[tuple[Task, float]]:

@@ -18,7 +18,7 @@ from agent.acquisition.backoff import Backoff
 from agent.acquisition.condition import Condition
 from agent.acquisition.intake import Arrival, Intake
 from agent.acquisition.roster import Roster
-from agent.acquisition.schedule import Schedule, Task
+from agent.acquisition.schedule import FLUSH_S, Schedule, Task, flush_interval_s
 from agent.logging import event_log
 from drivers.api import Bus, Device, Driver, Exchange, ListeningBus, Point, PolledBus
 from shared.clock import Clock
@@ -88,14 +88,14 @@ class BusWorker:
 
     Args:
         conditions: one per device, in the same order.
-        flush_s: per device, how long its readings may wait for others.
+        flush_s: per device, how long its readings may wait for others; None for what suits it.
     """
 
     def __init__(
         self,
         driver: Driver,
         conditions: Sequence[Condition],
-        flush_s: Sequence[float],
+        flush_s: Sequence[float | None],
         outlet: Outlet,
         *,
         pause: Pause | None = None,
@@ -103,7 +103,11 @@ class BusWorker:
         self._driver = driver
         self._conditions = list(conditions)
         self._devices = [condition.device for condition in conditions]
-        self._flush_s = list(flush_s)
+        self._flush_s = [
+            flush_interval_s(device) if flush is None else flush
+            for device, flush in zip(self._devices, flush_s, strict=True)
+        ]
+        self._listening_flush_s = [FLUSH_S if flush is None else flush for flush in flush_s]
         self._outlet = outlet
         self._pause: Pause = threading.Event() if pause is None else pause
         self._bus: Bus | None = None
@@ -168,7 +172,7 @@ class BusWorker:
         with self._outlet.intake.listening(self.name):
             if self._pause.is_set():  # stopped before it could be closed
                 return
-            bus.listen(WorkerSink(self._conditions, self._flush_s, self._outlet, backoff.reset))
+            bus.listen(WorkerSink(self._conditions, self._listening_flush_s, self._outlet, backoff.reset))
 
     def _lost(self, error: LabrelayError) -> None:
         if not self._pause.is_set():

@@ -51,7 +51,7 @@ def test_a_good_file_is_understood_by_agent_and_driver() -> None:
         ("bench.flow", 0.5),
         ("bench.temp", 2.0),
     ]
-    assert bench.flush_interval_s == 1.0
+    assert bench.flush_interval_s is None
 
 
 def test_an_empty_file_has_defaults_and_no_devices() -> None:
@@ -60,20 +60,6 @@ def test_an_empty_file_has_defaults_and_no_devices() -> None:
     assert settings is not None
     assert settings.devices == ()
     assert settings.name
-
-
-@pytest.mark.parametrize(("interval_s", "flush_s"), [(0.5, 1.0), (0.011, 1.0), (0.01, 0.2), (0.001, 0.2)])
-def test_readings_of_a_fast_device_wait_shorter(interval_s: float, flush_s: float) -> None:
-    text = f"""
-        [devices.bench]
-        driver = "modbus-tcp"
-        host = "127.0.0.1"
-        interval_s = {interval_s}
-        points.flow.register = "holding:0"
-    """
-    settings, _ = parse_settings(text)
-    assert settings is not None
-    assert settings.device("bench").flush_interval_s == flush_s
 
 
 def test_the_flush_interval_can_be_set_per_device_and_is_not_the_drivers_business() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.acquisition.schedule import SPREAD_S_MAX, Schedule, Task
+from agent.acquisition.schedule import SPREAD_S_MAX, Schedule, Task, flush_interval_s
 from drivers.api import Point
 
 
@@ -65,6 +65,13 @@ def test_a_bus_without_points_has_nothing_due() -> None:
     schedule = Schedule([meter()], 0.0)
     assert schedule.next_due_s() == float("inf")
     assert schedule.take(1e9) is None
+
+
+@pytest.mark.parametrize(
+    ("intervals_s", "flush_s"), [((0.5,), 1.0), ((0.011,), 1.0), ((0.01,), 0.2), ((0.02, 0.02), 0.2), ((), 1.0)]
+)
+def test_readings_of_a_fast_device_wait_shorter(intervals_s: tuple[float, ...], flush_s: float) -> None:
+    assert flush_interval_s(meter(*intervals_s)) == flush_s
 
 
 @given(

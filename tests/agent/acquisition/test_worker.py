@@ -194,6 +194,25 @@ def test_a_failure_is_logged_once_and_the_recovery_once(clock: ManualClock, capl
     ]
 
 
+def test_a_device_that_fails_and_recovers_by_turns_does_not_fill_the_log(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    turn = itertools.cycle([True, False])
+
+    def answer(device: Device, points: Sequence[int]) -> Exchange:
+        if next(turn):
+            return Exchange(samples(points, clock.now_us(), [1.0]))
+        return Exchange(Samples.empty(), (RequestRefused("busy"),))
+
+    on_time(20.0, FakeDriver(clock, answer), [Meter()], clock)
+    assert [m for m in caplog.messages if m.startswith("device_")] == [
+        "device_answers",
+        "device_failing",
+        "device_recovered",
+    ]
+
+
 def test_samples_of_points_that_the_device_does_not_have_are_refused(clock: ManualClock) -> None:
     driver = FakeDriver(clock, lambda device, points: Exchange(samples([7], clock.now_us(), [1.0])))
     bench = on_time(5.0, driver, [Meter()], clock)
