@@ -108,6 +108,7 @@ async def running(parts: Parts, state: State) -> AsyncIterator[None]:
         if on_failure is not None:
             on_failure()
 
+    await parts.services.storage.open()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(guarded(part), name=part.name) for part in parts.background]

@@ -94,6 +94,10 @@ class Storage:
         """Wait until the database is prepared."""
         await self._ready.wait()
 
+    async def open(self) -> None:
+        """Make the pool usable; connects to nothing yet."""
+        await self.pool
+
     async def run(self) -> None:
         """Keep the database prepared until cancelled. Raises: MigrationError, which needs an operator."""
         pause_s = _FIRST_PAUSE_S
