@@ -91,6 +91,7 @@ class PolledLineBus:
         parts: list[Samples] = []
         errors: list[InstrumentError] = []
         with self._lock:
+            self._check_open()
             for inquiry in self._plan(known, points):
                 try:
                     parts.append(self._inquire(known, inquiry, errors))
@@ -117,7 +118,7 @@ class PolledLineBus:
         return plan
 
     def _inquire(self, device: LineDevice, inquiry: Inquiry, errors: list[InstrumentError]) -> Samples:
-        port = self._open_port(device)
+        port = self._open_port()
         try:
             answer = self._exchange(port, device, inquiry.prompt)
         except InstrumentTimeout:
@@ -132,9 +133,7 @@ class PolledLineBus:
             raise
         return _samples(device, inquiry, answer, errors)
 
-    def _open_port(self, device: LineDevice) -> LinePort:
-        if self._closed.is_set():
-            raise InstrumentUnavailable(f"the port of {device.name} has been closed")
+    def _open_port(self) -> LinePort:
         if self._port is None:
             self._port = self._connect()
             self._suspect = False
@@ -170,7 +169,7 @@ class PolledLineBus:
         limit = max(self._silent_from, time.monotonic()) + device.timeout_s
         discarded = port.read(0)
         while discarded or time.monotonic() < self._silent_from:
-            self._interruptible()
+            self._check_open()
             if time.monotonic() >= limit:
                 raise InvalidAnswer(
                     f"the line of {device.name} does not fall silent: {excerpt(discarded)}",
@@ -189,7 +188,7 @@ class PolledLineBus:
         deadline = time.monotonic() + device.timeout_s
         while len(lines) < wanted:
             chunk = port.read(deadline - time.monotonic())
-            self._interruptible()
+            self._check_open()
             if chunk and not timestamp_us:
                 timestamp_us = self._clock.now_us()
             lines += splitter.feed(chunk)
@@ -203,7 +202,7 @@ class PolledLineBus:
         surplus = b"".join(lines[wanted:]) + splitter.pending
         return lines[:wanted], timestamp_us, surplus
 
-    def _interruptible(self) -> None:
+    def _check_open(self) -> None:
         if self._closed.is_set():
             raise InstrumentUnavailable("the port has been closed")
 

@@ -3,14 +3,14 @@
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from drivers.api import PolledBus
+from drivers.api import Driver, PolledBus
 from drivers.line.checksum import Checksum
 from drivers.line.device import LineDevice
 from drivers.line.driver import LINE_SERIAL, LINE_TCP
@@ -20,6 +20,7 @@ from drivers.simulators.wires import PtyWire, TcpWire, Wire
 from shared.clock import AnchoredClock
 from shared.errors import InstrumentTimeout, InstrumentUnavailable, InvalidAnswer, RequestRefused
 from shared.readings import Reason
+from tests.drivers.contract import Instrument, PolledDriverContract
 
 CLOCK = AnchoredClock()
 POINTS: dict[str, Any] = {
@@ -203,7 +204,30 @@ def test_close_ends_a_blocked_read(rig: Rig) -> None:
     assert not thread.is_alive()
     assert isinstance(errors[0], InstrumentUnavailable)
     bus.close()
-    assert isinstance(bus.read(device, (0,)).errors[0], InstrumentUnavailable)
+    with pytest.raises(InstrumentUnavailable):
+        bus.read(device, (0,))
+
+
+class TestContract(PolledDriverContract):
+    @pytest.fixture(params=["line-serial", "line-tcp"])
+    def driver(self, request: pytest.FixtureRequest) -> Driver:
+        return LINE_SERIAL if request.param == "line-serial" else LINE_TCP
+
+    @pytest.fixture
+    def instrument(self, driver: Driver, tmp_path: Path) -> Iterator[Instrument]:
+        wire: Wire = PtyWire(tmp_path / "port") if driver is LINE_SERIAL else TcpWire()
+        with LineSimulator(balance(), wire) as simulator:
+            where = {"port": wire.address} if driver is LINE_SERIAL else {"host": "127.0.0.1", "port": wire.port}
+            yield Instrument(
+                table={"driver": driver.name, **where, "timeout_s": 0.5, "points": POINTS},
+                mute=lambda: setattr(simulator, "faults", Faults(silent=1.0)),
+                vanish=simulator.vanish,
+                come_back=simulator.reappear,
+            )
+
+    @pytest.fixture
+    def values(self) -> Mapping[str, float]:
+        return {"mass": 12.345, "stable": 1.0, "temperature": 21.5}
 
 
 def test_a_port_that_is_not_there_says_what_to_look_for(tmp_path: Path) -> None:
