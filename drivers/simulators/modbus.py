@@ -135,9 +135,18 @@ class ModbusSimulator:
         return self._station.requests
 
     def drop_connections(self) -> None:
-        """Cut all TCP connections; new ones are accepted. From any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._abort_connections)
+        """Cut all TCP connections; new ones are accepted. From another thread; returns when they are cut."""
+        loop, cut = self._loop, threading.Event()
+        if loop is None or self._thread is None:
+            return
+
+        def abort() -> None:
+            self._abort_connections()
+            loop.call_soon(cut.set)  # behind what the aborted connections have put there
+
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(abort)
+            cut.wait(_START_WAIT_S)
 
     def _run(self, ready: threading.Event, failures: list[OSError]) -> None:
         try:
