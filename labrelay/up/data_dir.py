@@ -8,7 +8,7 @@
       postgres/ …password     the database's cluster and password
       broker/   …password     the broker's files and the hub's password there
       agent/                  the demo's agent: agent.toml, its spool and credentials
-      laboratory.toml         the simulated laboratory
+      laboratory.toml         the simulated laboratory, with demo.json: what it was made for
       certificates/           with --lan: the authority and the server's certificate
       ports.json              ports that agents were told, kept from start to start
       up.json                 who is running it, and in what state its servers are

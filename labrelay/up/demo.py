@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.simulators.demo import DEMO_PROFILES, demo_laboratory
-
 from labrelay.up import child, ports, secret_files
 from labrelay.up.child import ChildSpec
 from labrelay.up.data_dir import DataDir
@@ -26,6 +25,13 @@ _DESCRIPTION = "A simulated laboratory on this machine, read through real Modbus
 _ENROL_TIMEOUT_S = 60.0
 _SENSORS_TIMEOUT_S = 120.0
 _PROFILE_VERSION = "demo-1"
+_AGENT_HEAD = """\
+# The demo's agent. Your own instruments may stand beside the simulated ones; `labrelay agent check` tells what is wrong.
+
+[agent]
+name = "demo"
+
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +45,14 @@ class Demo:
 def prepare(data: DataDir) -> Demo:
     """Write the configurations that are not there yet, and say how to start the children. Raises: OSError."""
     data.agent.mkdir(mode=0o700, exist_ok=True)
-    _write_configurations(data)
+    modbus_port = _write_configurations(data)
     laboratory = ChildSpec(
         name="laboratory",
         command=labrelay("simulate", str(_laboratory_file(data))),
         run_dir=data.run,
         log_dir=data.logs,
         env=ENVIRONMENT,
+        ready=lambda: ports.accepts("127.0.0.1", modbus_port),
     )
     agent = ChildSpec(
         name="agent",
@@ -103,19 +110,38 @@ def _agent_options(data: DataDir) -> tuple[str, ...]:
     return ("--config", str(_agent_file(data)), "--data-dir", str(data.agent))
 
 
-def _write_configurations(data: DataDir) -> None:
-    """Both files at the first start; later only where the Modbus port was taken and nobody has changed them."""
-    kept = data.root / "modbus-port"
-    port = int(kept.read_text()) if kept.exists() else None
-    files = (_laboratory_file(data), _agent_file(data))
-    texts = demo_laboratory(data.root, port) if port else ("", "")
-    untouched = all(not file.exists() or file.read_text() == text for file, text in zip(files, texts, strict=True))
-    if all(file.exists() for file in files) and (port is None or ports.is_free("127.0.0.1", port) or not untouched):
-        return
+def _write_configurations(data: DataDir) -> int:
+    """Both files, at the first start; later only where they no longer fit and nobody has changed them.
+
+    They do not fit when another program has taken the Modbus port, or when the data directory was moved.
+
+    Returns: the Modbus port.
+    """
+    record = data.root / "demo.json"
+    held = _read(record)
+    if isinstance(held, dict):
+        root, port = Path(held["root"]), int(held["modbus_port"])
+        fits = root == data.root and ports.is_free("127.0.0.1", port)
+        untouched = all(not file.exists() or file.read_text() == text for file, text in _texts(data, root, port))
+        if fits or not untouched:
+            _write_missing(data, data.root, port)
+            return port
     port = ports.free_port()
-    for file, text in zip(files, demo_laboratory(data.root, port), strict=True):
+    for file, text in _texts(data, data.root, port):
         secret_files.write(file, text)
-    secret_files.write(kept, f"{port}\n")
+    secret_files.write(record, json.dumps({"root": str(data.root), "modbus_port": port}) + "\n")
+    return port
+
+
+def _write_missing(data: DataDir, root: Path, port: int) -> None:
+    for file, text in _texts(data, root, port):
+        if not file.exists():
+            secret_files.write(file, text)
+
+
+def _texts(data: DataDir, root: Path, port: int) -> list[tuple[Path, str]]:
+    laboratory, devices = demo_laboratory(root, port)
+    return [(_laboratory_file(data), laboratory), (_agent_file(data), _AGENT_HEAD + devices)]
 
 
 def _run_enrol(data: DataDir, hub_url: str, code: str) -> None:
