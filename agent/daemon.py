@@ -39,7 +39,7 @@ from agent.settings import Settings
 from agent.spool.writer import SpoolWriter
 from agent.status import INTERVAL_S, LocalStatus, StatusFiles
 from shared.clock import AnchoredClock
-from shared.errors import ConfigurationError, LabrelayError
+from shared.errors import ConfigurationError, CredentialsRefused, LabrelayError
 from shared.messages import Config, State
 
 CONFIGURATION_FILE = "configuration.json"
@@ -244,10 +244,12 @@ class _Signals:
 
 def _check_credentials(data_dir: Path, agent_id: str) -> None:
     """Raises: ConfigurationError if the data directory mixes two agents."""
-    with suppress(LabrelayError):  # the link says what is wrong with them, and sampling goes on
+    try:
         found = credentials.load(data_dir)
-        if found is None or str(found.agent_id) == agent_id:
-            return
+    except CredentialsRefused:  # the link will say what is wrong with them; sampling goes on
+        return
+    if found is None or str(found.agent_id) == agent_id:
+        return
     raise ConfigurationError(
         f"the credentials in {data_dir} are those of another agent",
         hint="enrol again, or give each agent a data directory of its own",

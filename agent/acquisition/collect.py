@@ -137,7 +137,14 @@ class Collector:
         self._stopping.set()
 
     def run(self) -> None:
-        """The thread. Ends after `stop`."""
+        """The thread. Ends after `stop`; a bug is logged and ends it too, which whoever started it notices."""
+        try:
+            self._collect()
+        except Exception as error:  # noqa: BLE001 - the supervisor's edge
+            self._intake.close()
+            _log.error("collector_crashed", exc_info=error)
+
+    def _collect(self) -> None:
         while not (self._intake.closed and not self._intake.readings and not self._pending.readings):
             self.step()
         if self._converter.capturing and not self.state.lost:
