@@ -21,9 +21,12 @@ from hub.access.tokens import TokenSigner, load_or_make_key
 from hub.broker.link import BrokerLink
 from hub.database.pool import Connection
 from hub.database.storage import Storage
+from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
+from hub.sensors.schedule import Activation
 from hub.services import Services
 from hub.settings import HubSettings
+from hub.telemetry.aggregate import Folding
 from hub.telemetry.live import LiveHub
 from hub.telemetry.tail import Tail
 from hub.upkeep import Upkeep
@@ -63,6 +66,7 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
     broker = BrokerLink(settings)
     live = LiveHub(clock=clock)
     tail = Tail(storage.pool)
+    ingest = IngestWriter(settings, storage, broker, tail, clock=clock, metrics=metrics)
     services = Services(
         settings=settings,
         clock=clock,
@@ -77,7 +81,7 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
             address_max=settings.login_attempts_address_max,
         ),
         broker=broker,
-        ingest=None,  # type: ignore[arg-type]
+        ingest=ingest,
         live=live,
         tail=tail,
     )
@@ -86,6 +90,9 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
         Part("broker", broker.run),
         Part("live values", live.run),
         Part("tail", tail.run),
+        Part("aggregates", Folding(storage, clock).run),
+        Part("scheduled profiles", Activation(storage, clock).run),
+        Part("ingest", ingest.run),
         Part("upkeep", Upkeep(storage, clock).run),
     )
     return Parts(services, background)

@@ -10,13 +10,25 @@ Minutes that are still being written are left alone: each fold would compute the
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from datetime import datetime
 
+import asyncpg
+
 from hub.database.pool import Pool, transaction
+from hub.database.storage import Storage
+from hub.telemetry.moments import to_datetime
+from shared.clock import Clock
+from shared.errors import StorageUnavailable
 
 MARKS_PER_FOLD_MAX = 2000
 SETTLE_S = 90
 """Minutes are folded this long after their start at the earliest."""
+EVERY_S = 5.0
+TIMEOUT_S = 60.0
+
+log = logging.getLogger(__name__)
 
 _LOCK = "select pg_try_advisory_xact_lock(x'6c61627200000003'::bigint)"
 
@@ -30,6 +42,7 @@ with taken as (
 ), minutes as (
     select distinct series_id, bucket
     from taken, unnest(series_ids) series_id, generate_series(bucket_from, bucket_to, interval '1 minute') bucket
+    where exists (select from series where id = series_id)
 ), folded as (
     insert into aggregates_1m as a
     select m.series_id, m.bucket, r.*
@@ -55,7 +68,7 @@ select count(*) from taken
 """
 
 
-async def fold_dirty(pool: Pool, *, settled_before: datetime, timeout_s: float = 60.0) -> int:
+async def fold_dirty(pool: Pool, settled_before: datetime) -> int:
     """Bring the aggregates of marked minutes before `settled_before` up to date; one hub at a time.
 
     Returns: how many marks were folded in; `MARKS_PER_FOLD_MAX` means that there may be more.
@@ -65,6 +78,30 @@ async def fold_dirty(pool: Pool, *, settled_before: datetime, timeout_s: float =
     async with transaction(pool) as connection:
         if not await connection.fetchval(_LOCK):
             return 0
-        await connection.execute(f"set local statement_timeout = {round(timeout_s * 1000)}")
-        folded: int = await connection.fetchval(_FOLD, settled_before, MARKS_PER_FOLD_MAX, timeout=timeout_s)
+        await connection.execute(f"set local statement_timeout = {round(TIMEOUT_S * 1000)}")
+        folded: int = await connection.fetchval(_FOLD, settled_before, MARKS_PER_FOLD_MAX, timeout=TIMEOUT_S)
         return folded
+
+
+class Folding:
+    """Folds settled minutes as long as the hub runs."""
+
+    def __init__(self, storage: Storage, clock: Clock, *, every_s: float = EVERY_S) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._every_s = every_s
+
+    async def run(self) -> None:
+        """Fold every now and then, until cancelled. A fold that failed changed nothing and is tried again."""
+        failing = False
+        while True:
+            await self._storage.ready()
+            folded = 0
+            try:
+                folded = await fold_dirty(self._storage.pool, to_datetime(self._clock.now_us() - SETTLE_S * 1_000_000))
+                failing = False
+            except (StorageUnavailable, asyncpg.PostgresError) as error:
+                if not failing:
+                    log.warning("event=fold_failed error=%r", str(error))
+                failing = True
+            await asyncio.sleep(0 if folded == MARKS_PER_FOLD_MAX else self._every_s)
