@@ -26,7 +26,7 @@ _ENROL_TIMEOUT_S = 60.0
 _SENSORS_TIMEOUT_S = 120.0
 _PROFILE_VERSION = "demo-1"
 _AGENT_HEAD = """\
-# The demo's agent. Your own instruments may stand beside the simulated ones; `labrelay agent check` tells what is wrong.
+# The agent of the demo. Your own instruments may stand beside the simulated ones; `labrelay agent check` looks it over.
 
 [agent]
 name = "demo"
