@@ -1,7 +1,7 @@
 """`labrelay agent spool`: what is on the disk, above all in quarantine, and what to do with it.
 
-Reads through a connection of its own and never writes batches: `resend` and `discard` leave a request in the file, which
-the agent carries out within seconds, or when it starts.
+Reads through a connection of its own and never writes batches: `resend` and `discard` leave a request in the file,
+which the agent carries out within seconds, or when it starts.
 """
 
 from __future__ import annotations

@@ -157,6 +157,10 @@ class Store:
         row = self._db.execute("SELECT * FROM epochs ORDER BY ref DESC LIMIT 1").fetchone()
         return Epoch(*row) if row else None
 
+    def epochs(self) -> list[Epoch]:
+        """All runs of which anything is held, oldest first."""
+        return [Epoch(*row) for row in self._db.execute("SELECT * FROM epochs ORDER BY ref")]
+
     def add_epoch(self, epoch: bytes, started_us: int, last_seq: int = 0, taken_through_us: int = 0) -> int:
         """A new run. Returns: its ref."""
         sql = "INSERT INTO epochs (epoch, started_us, last_seq, taken_through_us) VALUES (?, ?, ?, ?) RETURNING ref"
@@ -208,6 +212,11 @@ class Store:
         )
         for standing, readings, size in rows:
             self.depth.move(Standing(standing), Standing.ACKED, readings, size)
+
+    def date(self, epoch_ref: int, seq: int, acked_us: int) -> None:
+        """Say when a batch was acknowledged, where that is not known better."""
+        sql = "UPDATE batches SET acked_us = ? WHERE epoch = ? AND seq = ?"
+        self._db.execute(sql, (acked_us, epoch_ref, seq))
 
     def stand(self, ids: Sequence[int], after: Standing, reason: str = "") -> None:
         """Move batches to another standing."""

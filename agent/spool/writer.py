@@ -195,6 +195,15 @@ class SpoolWriter:
             if not self._full_disk_until_s:
                 self._reserve.restore()
 
+    def damaged(self, error: SpoolDamaged) -> None:
+        """Tell the writer that reading has found the file damaged: what is readable goes into a new one.
+
+        Raises: SpoolUnavailable when that cannot be written.
+        """
+        with self._lock:
+            if self._damage is None:
+                self._recover(error)
+
     def hold(self, ids: Iterable[int]) -> int:
         """Keep the quota from these batches. Returns: `drops`; what was read before it changed may have gone."""
         with self._lock:
@@ -243,8 +252,9 @@ class SpoolWriter:
             with store.transaction():
                 previous = store.latest_epoch()
                 now_us = self._clock.now_us()
-                if previous is not None and not gaps:
-                    gaps = (Gap("downtime", previous.taken_through_us, max(now_us, previous.taken_through_us)),)
+                if previous is not None and not self.rewinds:  # the first opening of this process
+                    through_us = previous.taken_through_us
+                    gaps = (*gaps, Gap("downtime", through_us, max(now_us, through_us)))
                 journal.open(previous, started_us=now_us, gaps=gaps)
                 incarnation = store.meta("incarnation")
         except BaseException:

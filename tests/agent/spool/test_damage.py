@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.spool.batch import Standing
+from agent.spool.connection import SpoolDamaged
+from agent.spool.reader import SpoolReader
+from agent.spool.writer import SpoolWriter
+from shared.errors import SpoolUnavailable
+from tests.agent.spool.contents import contents, gaps, numbers
+from tests.agent.spool.readings import batch, open_spool
+
+
+def fill(folder: Path, batches: int = 60, readings: int = 200) -> None:
+    """A closed spool with this many batches of consecutive numbers."""
+    spool = open_spool(folder)
+    for number in range(batches):
+        spool.append([batch(number * readings, readings, series=number % 3 + 1)])
+    spool.close()
+
+
+def test_a_flipped_byte_in_a_batch_sets_it_aside_and_records_the_gap(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        content = bytearray(db.execute("SELECT content FROM contents WHERE id = 4").fetchone()[0])
+        content[150] ^= 1
+        db.execute("UPDATE contents SET content = ? WHERE id = 4", (bytes(content),))
+        db.commit()
+    spool = open_spool(tmp_path)
+    reader = SpoolReader(spool.path)
+    read = reader.pending(0, limit=100, bytes_max=1 << 20)
+    assert 4 not in [one.id for one in read]
+    assert reader.corrupt == [4]
+    spool.quarantine_corrupt(4)
+    spool.flush()
+    assert spool.state().quarantined_batches == 1
+    reader.close()
+    spool.close()
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        assert db.execute("SELECT standing, reason FROM batches WHERE id = 4").fetchone() == (2, "corrupt")
+        db.execute("DELETE FROM contents WHERE id = 4")  # so that `contents` can decode the rest
+        db.commit()
+    [gap] = gaps(tmp_path, "corrupt")
+    assert (gap.readings, gap.batches) == (200, [(contents(tmp_path)[0].batch.header.epoch.hex(), 4, 4)])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_spool_with_trashed_pages_is_moved_aside_and_what_is_readable_goes_on(tmp_path: Path, seed: int) -> None:
+    fill(tmp_path)
+    chance = random.Random(seed)
+    path = tmp_path / "spool.db"
+    before = path.read_bytes()
+    pages = len(before) // 4096
+    damaged = bytearray(before)
+    for page in chance.sample(range(1, pages), 3):
+        damaged[page * 4096 : page * 4096 + 4096] = chance.randbytes(4096)
+    path.write_bytes(damaged)
+    survivors = drain_and_go_on(tmp_path)
+    missing = 60 * 200 + 1 - len(survivors)
+    assert missing <= 36 * 200, "three pages cost what was on them"
+    assert not missing or gaps(tmp_path, "corrupt")
+    assert set(survivors) <= {*range(60 * 200), 1_000_000}, "and nothing that was never taken appears"
+    assert survivors[-1] == 1_000_000
+
+
+@pytest.mark.parametrize("size", [0, 50, 100, 4096, 8192 + 17])
+def test_a_file_that_was_cut_off_is_replaced(tmp_path: Path, size: int) -> None:
+    fill(tmp_path)
+    path = tmp_path / "spool.db"
+    path.write_bytes(path.read_bytes()[:size])
+    assert drain_and_go_on(tmp_path)[-1] == 1_000_000
+
+
+def test_a_file_of_something_else_is_moved_aside_and_reported(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_bytes(b"nothing of the kind" * 1000)
+    spool = open_spool(tmp_path)
+    assert "moved to" in spool.error
+    spool.close()
+    [aside] = tmp_path.glob("spool.damaged-*")
+    assert (aside / "spool.db").read_bytes().startswith(b"nothing of the kind")
+    assert gaps(tmp_path, "corrupt")
+
+
+def drain_and_go_on(folder: Path) -> list[int]:
+    """Open, append one more, read everything as the uplink does; the numbers that can be sent in the end."""
+    spool = open_spool(folder)
+    with contextlib.suppress(SpoolUnavailable):  # a file that is being replaced refuses once
+        spool.append([batch(1_000_000, 1)])
+    if not spool.state().pending_readings or 1_000_000 not in numbers(folder, standing=Standing.PENDING)[-1:]:
+        spool.append([batch(1_000_000, 1)])
+    reader = SpoolReader(spool.path)
+    read_all(reader, spool)
+    spool.flush()
+    reader.close()
+    spool.close()
+    return numbers(folder, standing=Standing.PENDING)
+
+
+def read_all(reader: SpoolReader, spool: SpoolWriter) -> None:
+    """From the oldest on; from the beginning again when the file had to be replaced."""
+    after_id = 0
+    while True:
+        try:
+            page = reader.pending(after_id, limit=16, bytes_max=1 << 20)
+        except SpoolDamaged as error:
+            spool.damaged(error)
+            after_id = 0
+            continue
+        for batch_id in reader.corrupt:
+            spool.quarantine_corrupt(batch_id)
+        if not page and not reader.corrupt:
+            return
+        after_id = max([one.id for one in page] + reader.corrupt)
