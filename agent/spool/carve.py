@@ -2,8 +2,8 @@
 
 A batch is found by its magic and proven by its checksum. What does not fit a page SQLite continues on overflow pages
 (https://www.sqlite.org/fileformat2.html, "Cell Payload Overflow Pages"): with U usable bytes a page and P bytes of
-payload, a leaf keeps K = M + (P - M) mod (U - 4) of them, or M where K > U - 35, with M = (U - 12) * 32 / 255 - 23; then
-follows the number of the first overflow page, which begins with the number of the next.
+payload, a leaf keeps K = M + (P - M) mod (U - 4) of them, or M where K > U - 35, with M = (U - 12) * 32 / 255 - 23;
+then follows the number of the first overflow page, which begins with the number of the next.
 """
 
 from __future__ import annotations
