@@ -14,6 +14,7 @@ from drivers.api import Driver, PolledBus
 from drivers.line.checksum import Checksum
 from drivers.line.device import LineDevice
 from drivers.line.driver import LINE_SERIAL, LINE_TCP
+from drivers.line.polled import PolledLineBus
 from drivers.simulators.line import Faults, LineInstrument, LineSimulator
 from drivers.simulators.signals import Constant, Waveform
 from drivers.simulators.wires import PtyWire, TcpWire, Wire
@@ -58,7 +59,7 @@ def rig(wire: Wire) -> Iterator[Rig]:
         simulator = LineSimulator(instrument, wire)
         simulator.start()
         closers.append(simulator.stop)
-        settings = {"points": POINTS, "timeout_s": 0.3, **table}
+        settings = {"points": POINTS, "timeout_s": 2.0, **table}
         if isinstance(wire, TcpWire):
             device = LINE_TCP.device("balance", {"host": "127.0.0.1", "port": wire.port, **settings})
             bus = LINE_TCP.open([device], CLOCK)
@@ -87,7 +88,7 @@ def test_points_with_one_prompt_share_one_exchange(rig: Rig) -> None:
 
 
 def test_a_silent_instrument_is_a_timeout_and_the_other_prompts_are_not_tried(rig: Rig) -> None:
-    simulator, device, bus = rig(balance())
+    simulator, device, bus = rig(balance(), timeout_s=0.3)
     simulator.faults = Faults(silent=1.0)
     started = time.monotonic()
     exchange = bus.read(device, (0, 1, 2))
@@ -99,27 +100,61 @@ def test_a_silent_instrument_is_a_timeout_and_the_other_prompts_are_not_tried(ri
     assert bus.read(device, (0,)).samples.raw.tolist() == [12.345]
 
 
-@pytest.mark.parametrize("late_s", [0.35, 0.5])
-def test_a_late_answer_never_becomes_the_next_answers_value(rig: Rig, late_s: float) -> None:
-    simulator, device, bus = rig(balance(quantities={"mass": counting(), "temperature": Constant(value=0)}))
-    simulator.faults = Faults(late=1.0, late_s=late_s)
+def test_a_late_answer_never_becomes_the_next_answers_value(rig: Rig) -> None:
+    instrument = balance(quantities={"mass": counting(), "temperature": Constant(value=0)})
+    simulator, device, bus = rig(instrument, timeout_s=0.5)
+    simulator.faults = Faults(late=1.0, late_s=0.75)
     assert isinstance(bus.read(device, (0,)).errors[0], InstrumentTimeout)
     simulator.faults = Faults()
     assert bus.read(device, (0,)).samples.raw.tolist() == [2.0]
     assert bus.read(device, (0,)).samples.raw.tolist() == [3.0]
 
 
-def test_an_answer_later_than_late_s_is_noticed_by_the_one_that_follows_it(rig: Rig) -> None:
-    instrument = balance(quantities={"mass": counting(), "temperature": Constant(value=0)}, answer_s=0.02)
-    simulator, device, bus = rig(instrument, late_s=0, timeout_s=0.5)
-    simulator.faults = Faults(late=1.0, late_s=0.7)
-    assert isinstance(bus.read(device, (0,)).errors[0], InstrumentTimeout)
-    simulator.faults = Faults(late=1.0, late_s=0.22)
-    exchange = bus.read(device, (0,))
+class ScriptedPort:
+    """A wire on which so many bytes arrive after each prompt; what is listed first was there before it."""
+
+    def __init__(self, *arrivals: list[bytes]) -> None:
+        self._arrivals = [list(chunks) for chunks in arrivals]
+        self._now: list[bytes] = self._arrivals.pop(0)
+
+    def read(self, timeout_s: float) -> bytes:
+        if self._now:
+            return self._now.pop(0)
+        time.sleep(max(timeout_s, 0))
+        return b""
+
+    def write(self, data: bytes, timeout_s: float) -> None:
+        self._now += self._arrivals.pop(0)
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def scripted(*arrivals: list[bytes]) -> Callable[[], Any]:
+    """Reads the first point of a balance on such a wire."""
+    table = {"port": "scripted", "points": POINTS, "timeout_s": 0.1, "late_s": 0}
+    device = LINE_SERIAL.device("balance", table)
+    bus = PolledLineBus([device], CLOCK, lambda: ScriptedPort(*arrivals))
+    return lambda: bus.read(device, (0,))
+
+
+def test_an_answer_later_than_late_s_is_noticed_by_the_one_that_follows_it() -> None:
+    read = scripted([], [], [b"S 1 1 g\r\n", b"S 1 2 g\r\n"], [b"S 1 3 g\r\n"])
+    assert isinstance(read().errors[0], InstrumentTimeout)
+    exchange = read()
     assert len(exchange.samples) == 0
     assert "more than one answer" in str(exchange.errors[0])
-    simulator.faults = Faults()
-    assert bus.read(device, (0,)).samples.raw.tolist() == [3.0]
+    assert read().samples.raw.tolist() == [3.0]
+
+
+def test_what_was_there_before_the_prompt_is_no_answer() -> None:
+    read = scripted([b"S 1 1 g\r\nS 1", b" 2 g\r\n"], [b"S 1 ", b"3 g\r", b"\n"])
+    assert read().samples.raw.tolist() == [3.0]
+
+
+def test_half_an_answer_is_a_timeout_that_shows_it() -> None:
+    assert "only 'S 1 12' came" in str(scripted([], [b"S 1 12"])().errors[0])
 
 
 def test_binary_garbage_is_an_invalid_answer_that_shows_it(rig: Rig) -> None:
@@ -186,10 +221,14 @@ def test_a_port_that_vanishes_is_unavailable_and_is_reopened_when_it_returns(rig
     assert bus.read(device, (0,)).samples.raw.tolist() == [12.345]
 
 
-def test_a_bus_that_never_falls_silent_says_so(rig: Rig) -> None:
-    _, device, bus = rig(balance(stream=["{mass:.1f}"], stream_interval_s=0.01))
-    time.sleep(0.1)
-    assert "does not fall silent" in str(bus.read(device, (0,)).errors[0])
+def test_a_bus_that_never_falls_silent_says_so() -> None:
+    class TalkativePort(ScriptedPort):
+        def read(self, timeout_s: float) -> bytes:
+            return b"1.5 g\r\n"
+
+    device = LINE_SERIAL.device("balance", {"port": "scripted", "points": POINTS, "timeout_s": 0.1})
+    bus = PolledLineBus([device], CLOCK, lambda: TalkativePort([]))
+    assert "does not fall silent: '1.5 g" in str(bus.read(device, (0,)).errors[0])
 
 
 def test_close_ends_a_blocked_read(rig: Rig) -> None:
@@ -219,7 +258,7 @@ class TestContract(PolledDriverContract):
         with LineSimulator(balance(), wire) as simulator:
             where = {"port": wire.address} if driver is LINE_SERIAL else {"host": "127.0.0.1", "port": wire.port}
             yield Instrument(
-                table={"driver": driver.name, **where, "timeout_s": 0.5, "points": POINTS},
+                table={"driver": driver.name, **where, "timeout_s": 1.0, "points": POINTS},
                 mute=lambda: setattr(simulator, "faults", Faults(silent=1.0)),
                 vanish=simulator.vanish,
                 come_back=simulator.reappear,

@@ -60,8 +60,8 @@ def open_bus(wire: Wire, **changes: Any) -> ListeningBus:
 
 
 def test_every_line_becomes_a_reading(wire: Wire, sink: Any, listen: Listen) -> None:
-    with LineSimulator(weather(), wire), listen(open_bus(wire), sink) as raised:
-        sink.wait(lambda: len(sink.values(0)) >= 50 and len(sink.values(1)) >= 50)
+    with LineSimulator(weather(stream_interval_s=0.05), wire), listen(open_bus(wire), sink) as raised:
+        sink.wait(lambda: len(sink.values(0)) >= 20 and len(sink.values(1)) >= 20)
         values = sink.values(0)
     assert raised == []
     assert set(sink.values(1)) == {21.5}
