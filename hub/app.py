@@ -11,11 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
 
 import yaml
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
@@ -26,6 +24,7 @@ from hub.access.cookies import CsrfGuard
 from hub.access.rules import ANYONE, rule
 from hub.errors import install_error_handlers
 from hub.metrics import Metrics
+from hub.openapi import openapi_document
 from hub.portal.files import portal_router
 from hub.projects import routes as project_routes
 from hub.requests import BodyLimit, RequestContext
@@ -63,17 +62,6 @@ def create_app(settings: HubSettings) -> FastAPI:
     app.include_router(_document_routes(app))
     app.include_router(portal_router(files("hub") / "portal"))
     return app
-
-
-def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of all routes."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["bearer"] = {"type": "http", "scheme": "bearer"}
-        schemes["session"] = {"type": "apiKey", "in": "cookie", "name": "access_token"}
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 def _add_middleware(app: FastAPI, settings: HubSettings, metrics: Metrics) -> None:

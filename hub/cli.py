@@ -19,12 +19,13 @@ import uvicorn
 
 from hub.access.first_admin import add_admin
 from hub.access.passwords import Passwords
-from hub.app import create_app, openapi_document
+from hub.app import create_app
 from hub.database import incarnation
 from hub.database.migrate import migrate
 from hub.database.pool import translated
 from hub.database.storage import connect
 from hub.logs import configure_logging
+from hub.openapi import openapi_document
 from hub.settings import HubSettings, load_settings, read_secret
 from shared.errors import ConfigurationError, LabrelayError
 

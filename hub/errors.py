@@ -6,6 +6,7 @@ here. `error` repeats `detail`; `errors` lists fields; `code` is a word for prog
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +25,8 @@ from shared.errors import CredentialsRefused, LabrelayError, ProfileError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def problem_of(error: BaseException) -> Problem | None:
         return Problem(error.status_code, _sentence(error), headers=error.headers)
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         ours = translate(error)
-        return _of_ours(ours) if ours else None
+        return _of_ours(ours) if ours else _of_constraint(error)
     return _of_ours(error) if isinstance(error, LabrelayError) else None
 
 
@@ -146,6 +149,16 @@ def install_error_handlers(app: FastAPI) -> None:
     )
     for kind in kinds:
         app.add_exception_handler(kind, answer)
+
+
+def _of_constraint(error: Exception) -> Problem | None:
+    """A constraint that no route foresaw: what was asked for does not fit what is stored (any more)."""
+    if not isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return None
+    log.warning("event=constraint_unforeseen constraint=%s", error.constraint_name, exc_info=error)
+    if isinstance(error, asyncpg.CheckViolationError | asyncpg.NotNullViolationError):
+        return Problem(422, f"a value that {error.table_name} cannot hold", code="invalid_field")
+    return conflict(f"this does not fit what {error.table_name} holds now")
 
 
 def _of_ours(error: LabrelayError) -> Problem | None:

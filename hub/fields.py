@@ -24,9 +24,9 @@ def storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(storable), StringConstraints(max_length=10_000)]
+Text = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(storable)]
 """Free text."""
-Name = Annotated[str, AfterValidator(storable), StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(storable)]
 """What people call a thing."""
-QueryText = Annotated[str, AfterValidator(storable), StringConstraints(max_length=200)]
+QueryText = Annotated[str, StringConstraints(max_length=200), AfterValidator(storable)]
 """A word in a query string."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from hub.access.rules import ANYONE, rule
 from hub.database.tiers import Tier
+from hub.ingest.write import IngestState
 from hub.services import AnyServices
 
 router = APIRouter(tags=["service"])
@@ -36,6 +37,7 @@ class Readiness(BaseModel):
     incarnation: UUID | None
     broker: Literal["connected", "unavailable"]
     broker_error: str
+    ingest: IngestState
 
 
 @router.get("/health", dependencies=[rule(ANYONE)])
@@ -68,6 +70,7 @@ async def ready(services: AnyServices, response: Response) -> Readiness:
         incarnation=services.incarnation if known else None,
         broker="connected" if broker.connected else "unavailable",
         broker_error=broker.state.error,
+        ingest=services.ingest.state(),
     )
 
 

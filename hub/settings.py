@@ -268,9 +268,8 @@ def _parse(config: Path, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
-        raise ConfigurationError(
-            f"not TOML: {error}", file=str(config), line=int(found.group(1)) if found else None
-        ) from None
+        line = int(found.group(1)) if found else len(text.splitlines())
+        raise ConfigurationError(f"not TOML: {error}", file=str(config), line=line) from None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -32,12 +32,12 @@ def _strong(password: str) -> str:
 
 
 Username = Annotated[
-    str, AfterValidator(storable), StringConstraints(min_length=3, max_length=50, pattern=r"^[\w.-]+$")
+    str, StringConstraints(min_length=3, max_length=50, pattern=r"^[\w.-]+$"), AfterValidator(storable)
 ]
-Email = Annotated[str, AfterValidator(storable), StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
+Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), AfterValidator(storable)]
 NewPassword = Annotated[str, AfterValidator(_strong), Field(repr=False)]
 GivenPassword = Annotated[
-    str, AfterValidator(storable), StringConstraints(max_length=LENGTH_MAX * 4), Field(repr=False)
+    str, StringConstraints(max_length=LENGTH_MAX * 4), AfterValidator(storable), Field(repr=False)
 ]
 
 

@@ -46,6 +46,11 @@ class Rule:
     admin: bool = False
     before_password_change: bool = False
 
+    @property
+    def name(self) -> str:
+        """The rule in a few words, e.g. `user, owner`."""
+        return ", ".join(filter(None, (self.caller, self.role, "administrator" if self.admin else "")))
+
     async def __call__(self, connection: HTTPConnection) -> None:
         """Raises: Problem 401, 403, 404."""
         if self.caller is Caller.ANYONE:
