@@ -16,13 +16,14 @@ import msgspec
 
 from agent import scan
 from agent.acquisition.schedule import readings_per_s
+from agent.configuration import find_config, load_settings, read_settings
 from agent.daemon import product_version
 from agent.daemon import run as run_agent
 from agent.hub_link.enrol import enrol
 from agent.logging import set_up
 from agent.probe import LISTENING_S, Probe, probe
 from agent.report import describe_status, describe_value, local_time
-from agent.settings import Settings, default_data_dir, find_config, load_settings, read_settings
+from agent.settings import Settings, default_data_dir
 from agent.spool import cli as spool_cli
 from agent.status import INTERVAL_S, LocalStatus, StatusFiles
 from shared.clock import AnchoredClock

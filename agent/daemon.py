@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from agent.acquisition.acquire import Acquisition
+from agent.acquisition.backoff import Backoff
 from agent.acquisition.collect import Collector
 from agent.acquisition.convert import Converter
 from agent.acquisition.intake import Intake
@@ -36,6 +35,7 @@ from agent.hub_link.report import AgentReport
 from agent.identity import load_agent_id
 from agent.logging import event_log
 from agent.settings import Settings
+from agent.signals import StopSignals
 from agent.spool.writer import SpoolWriter
 from agent.status import INTERVAL_S, LocalStatus, StatusFiles
 from shared.clock import AnchoredClock
@@ -43,6 +43,7 @@ from shared.errors import ConfigurationError, CredentialsRefused, LabrelayError
 from shared.messages import Config, State
 
 CONFIGURATION_FILE = "configuration.json"
+LINK_BACKOFF_S = (1.0, 60.0)
 JOIN_S = 10.0
 """The collector's last commit may take so long."""
 
@@ -76,29 +77,19 @@ class Agent:
             host=socket.gethostname(),
         )
         self._acquisition = Acquisition(settings.devices, Outlet(self._intake, self._roster, self._clock))
-        live = LiveLane(self._roster.series, interval_s=settings.hub.live_interval_s)
+        self._live = LiveLane(self._roster.series, interval_s=settings.hub.live_interval_s)
         self._collector = Collector(
             self._intake,
             self._roster,
             Converter(self._profiles, self._roster.series),
             self._latest,
             self._spool,
-            live,
+            self._live,
             self._clock,
             stop_s=settings.agent.shutdown_s,
         )
         self._configs: asyncio.Queue[Config] = asyncio.Queue(1)
-        self.link = HubLink(
-            data_dir=self._data_dir,
-            settings=settings.hub,
-            writer=self._spool,
-            live=live,
-            clock=self._clock,
-            on_config=self._configured,
-            report=self._report,
-            version=product_version(),
-            host=socket.gethostname(),
-        )
+        self.link = self._new_link()
         self._files = StatusFiles(self._data_dir)
 
     def start(self) -> None:
@@ -125,6 +116,17 @@ class Agent:
         await asyncio.to_thread(self._spool.close)
         self._files.write(self._status(self._last_state()))
 
+    async def deliver(self) -> None:
+        """Keep up the link to the hub. A bug in it is reported and must not end sampling. Until cancelled."""
+        backoff = Backoff(*LINK_BACKOFF_S)
+        while True:
+            try:
+                await self.link.run()
+            except Exception as error:  # noqa: BLE001 - the supervisor's edge
+                _log.error("link_crashed", exc_info=error)
+            await asyncio.sleep(backoff.next_s())
+            self.link = self._new_link()
+
     async def configure(self) -> None:
         """Put configurations in force as they come. Until cancelled."""
         while True:
@@ -143,6 +145,19 @@ class Agent:
                 self.link.stepped(step_us)
             await asyncio.to_thread(self._tell)
             await asyncio.sleep(INTERVAL_S)
+
+    def _new_link(self) -> HubLink:
+        return HubLink(
+            data_dir=self._data_dir,
+            settings=self._settings.hub,
+            writer=self._spool,
+            live=self._live,
+            clock=self._clock,
+            on_config=self._configured,
+            report=self._report,
+            version=product_version(),
+            host=socket.gethostname(),
+        )
 
     def _tell(self) -> None:
         self._files.write(self._status(self.link.state()))
@@ -192,14 +207,14 @@ async def run(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
     stop = asyncio.Event() if stop is None else stop
     crashed = False
     agent = Agent(settings)
-    signals = _Signals(asyncio.get_running_loop(), stop.set)
+    signals = StopSignals(asyncio.get_running_loop(), stop.set)
     if not settings.devices:
         _log.warning("no_devices_configured", config=settings.file or "no file found")
     _log.info("agent_starts", agent_id=agent.agent_id, name=settings.name, data_dir=settings.data_dir)
     try:
         agent.start()
         async with asyncio.TaskGroup() as group:
-            link = group.create_task(agent.link.run(), name="link")
+            link = group.create_task(agent.deliver(), name="link")
             configuration = group.create_task(agent.configure(), name="configuration")
             supervision = group.create_task(agent.look_after(), name="supervision")
             signalled = group.create_task(stop.wait(), name="signal")
@@ -216,30 +231,6 @@ async def run(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
     _log.info("agent_stopped")
     if crashed:
         raise LabrelayError("the collector has crashed", hint="see the traceback above; please report it")
-
-
-class _Signals:
-    """SIGTERM and SIGINT (and SIGBREAK on Windows) while the agent runs; the second one has the system's own effect."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
-        self._loop = loop
-        self._stop = stop
-        self._before = {}
-        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-            number = getattr(signal, name, None)
-            if number is not None:
-                with suppress(ValueError):  # not on the main thread: whoever runs us there stops us by `stop`
-                    self._before[number] = signal.signal(number, self._received)
-
-    def _received(self, number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        self._loop.call_soon_threadsafe(self._stop)
-
-    def restore(self) -> None:
-        """As it was before."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
 
 
 def _check_credentials(data_dir: Path, agent_id: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent import cli
+from agent.configuration import load_settings
 from agent.daemon import run
-from agent.settings import load_settings
 from agent.status import StatusFiles
 from drivers.simulators.modbus import Fault, ModbusSimulator, SimulatedRegister
 from shared.errors import ConfigurationError, EnrolmentError, InstrumentUnavailable, LabrelayError
@@ -71,7 +71,7 @@ def test_check_lists_every_mistake_with_file_line_and_hint(tmp_path: Path, capsy
 
 def test_check_without_a_file_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("agent.settings.SYSTEM_CONFIG", tmp_path / "none.toml")
+    monkeypatch.setattr("agent.configuration.SYSTEM_CONFIG", tmp_path / "none.toml")
     with pytest.raises(ConfigurationError, match="no configuration found"):
         cli.main(["check"])
 

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 from msgspec import inspect as types
 
+from agent.configuration import parse_settings
 from agent.hub_link.settings import HubSettings
-from agent.settings import AgentTable, DeviceTable, parse_settings
+from agent.settings import AgentTable, DeviceTable
 from agent.spool.settings import SpoolSettings
 from drivers import registry
 

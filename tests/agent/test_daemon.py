@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from agent.acquisition.convert import Converter
+from agent.configuration import load_settings
 from agent.daemon import run
 from agent.hub_link import credentials
 from agent.hub_link.credentials import Credentials, MqttAccess
 from agent.identity import load_agent_id
-from agent.settings import Settings, load_settings
+from agent.settings import Settings
 from agent.status import StatusFiles
 from drivers.simulators.modbus import ModbusSimulator, SimulatedRegister
 from shared import clock as clock_module

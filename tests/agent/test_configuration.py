@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.settings import find_config, load_settings, parse_settings, read_settings
+from agent.configuration import find_config, load_settings, parse_settings, read_settings
 from shared.errors import ConfigurationError
 
 GOOD = """\
