@@ -76,7 +76,7 @@ def rules_of(app: FastAPI) -> dict[tuple[str, str], list[Rule]]:
         dependencies = context.dependant.dependencies if isinstance(context.original_route, APIRoute) else []
         rules = [dependency.call for dependency in dependencies if isinstance(dependency.call, Rule)]
         for method in context.methods or ():
-            found[method, context.path] = rules
+            found[method, context.path or ""] = rules
     return found
 
 
