@@ -6,6 +6,7 @@ instrument's quantities: `"S S {mass:10.3f} g"`.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import random
 import selectors
@@ -114,7 +115,12 @@ class LineSimulator:
     def start(self) -> None:
         """Appear on the wire; returns when connections are possible. Raises: OSError if the wire cannot be opened."""
         self._started_at = time.monotonic()
-        self._wire.open(self._selector)
+        try:
+            self._wire.open(self._selector)
+        except OSError:
+            self._wire.close(self._selector)
+            self._selector.close()
+            raise
         self._thread.start()
 
     def stop(self) -> None:
@@ -173,7 +179,8 @@ class LineSimulator:
             self._splitters.clear()
             self._pending.clear()
         else:
-            self._wire.open(self._selector)
+            with contextlib.suppress(OSError):  # its place is taken: tried again at the next tick
+                self._wire.open(self._selector)
         self._settled.set()
 
     def _wait(self, next_line_at: float) -> None:

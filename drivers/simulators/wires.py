@@ -84,7 +84,8 @@ class PtyWire:
     def close(self, selector: selectors.BaseSelector) -> None:
         if self._master < 0:
             return
-        selector.unregister(self._master)
+        if self._master in selector.get_map():
+            selector.unregister(self._master)
         if self._link.is_symlink() and str(self._link.readlink()) == os.ttyname(self._slave):
             self._link.unlink()
         os.close(self._master)
