@@ -135,6 +135,22 @@ def test_a_result_beyond_float64_is_an_overflow_and_a_formula_without_value_is_o
     assert physical[4] == 2.0
 
 
+def test_a_formula_without_value_on_the_way_fails_even_where_its_result_looks_fine() -> None:
+    table = ProfileTable([("formula", {"expression": "min(1 / x, 5)"})])
+    physical, status = convert(table, [1, 1], [0.0, 0.5])
+    assert status == [DOMAIN, CONVERTED]
+    assert np.isnan(physical[0])
+    assert physical[1] == 2.0
+
+
+@pytest.mark.parametrize("x", [3.0, -3.0, 0.0, -0.0])
+def test_a_longer_polynomial_beside_it_does_not_change_the_sign_of_a_zero(x: float) -> None:
+    short, longer = ("polynomial", {"coefficients": [-0.0]}), ("polynomial", {"coefficients": [1, 2, 3]})
+    alone, _ = convert(ProfileTable([short]), [1], [x])
+    beside, _ = convert(ProfileTable([short, longer]), [1], [x])
+    assert math.copysign(1, alone[0]) == math.copysign(1, beside[0])
+
+
 def test_a_table_grows_by_appending_and_the_old_one_stays_as_it_was() -> None:
     old = ProfileTable([("linear", {"a": 2, "b": 0})])
     new = old.with_profile(("polynomial", {"coefficients": [1, 1]}))
@@ -150,6 +166,9 @@ def test_only_formulas_and_unknown_profiles_cannot_be_derived_elsewhere() -> Non
     assert not table.derivable(references(1, 2))
     assert not table.derivable(references(3))
     assert table.derivable(references())
+    grown = ProfileTable().with_profile(("formula", {"expression": "x"})).with_profile(("linear", {"a": 1, "b": 0}))
+    assert not grown.derivable(references(1))
+    assert grown.derivable(references(2))
 
 
 def test_no_readings_give_no_readings() -> None:
