@@ -173,8 +173,13 @@ class ModbusSimulator:
         try:
             await stop.wait()
         finally:
+            # A connection that is being accepted is a task; the server must not be closed under it.
+            while accepting := asyncio.all_tasks(loop) - {asyncio.current_task()}:
+                await asyncio.wait(accepting, timeout=_START_WAIT_S)
             server.close()
-            self._abort_connections()
+            while self._connections:
+                self._abort_connections()
+                await asyncio.sleep(0)
 
     def _abort_connections(self) -> None:
         for connection in list(self._connections):
