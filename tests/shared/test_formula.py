@@ -155,6 +155,7 @@ def test_overflow_on_the_way_is_followed_and_in_the_result_is_not_finite() -> No
         "sqrt()",
         "sqrt(x, x)",
         "sqrt(x=1)",
+        "sqrt(x, x=1)",
         "min(x)",
         "max(*[x])",
         "atan2(x)",
