@@ -22,7 +22,9 @@ from hub import health, parts
 from hub.access import routes as access_routes
 from hub.access.cookies import CsrfGuard
 from hub.access.rules import ANYONE, rule
+from hub.agents import routes as agent_routes
 from hub.errors import install_error_handlers
+from hub.ingest import routes as ingest_routes
 from hub.metrics import Metrics
 from hub.openapi import openapi_document
 from hub.portal.files import portal_router
@@ -36,6 +38,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     access_routes.router,
     project_routes.router,
     sensor_routes.router,
+    agent_routes.router,
+    ingest_routes.router,
     telemetry_routes.router,
     health.router,
 )

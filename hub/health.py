@@ -37,6 +37,7 @@ class Readiness(BaseModel):
     incarnation: UUID | None
     broker: Literal["connected", "unavailable"]
     broker_error: str
+    agents_online: int
     ingest: IngestState
 
 
@@ -70,6 +71,7 @@ async def ready(services: AnyServices, response: Response) -> Readiness:
         incarnation=services.incarnation if known else None,
         broker="connected" if broker.connected else "unavailable",
         broker_error=broker.state.error,
+        agents_online=services.presence.online,
         ingest=services.ingest.state(),
     )
 

@@ -18,15 +18,20 @@ from hub.access.first_admin import ensure_admin
 from hub.access.passwords import Passwords
 from hub.access.throttle import Throttle
 from hub.access.tokens import TokenSigner, load_or_make_key
+from hub.agents.configure import Configurator
+from hub.agents.hub_time import TimeLane
+from hub.agents.presence import PresenceBook
 from hub.broker.link import BrokerLink
+from hub.broker.provision import new_provisioner
 from hub.database.pool import Connection
 from hub.database.storage import Storage
+from hub.ingest.live import LiveLane
+from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
 from hub.sensors.schedule import Activation
 from hub.services import Services
 from hub.settings import HubSettings
-from hub.telemetry.aggregate import Folding
 from hub.telemetry.live import LiveHub
 from hub.telemetry.tail import Tail
 from hub.upkeep import Upkeep
@@ -54,6 +59,30 @@ class Parts:
 
 def build(settings: HubSettings, metrics: Metrics) -> Parts:
     """All parts, connected to one another and to nothing outside yet. Raises: ConfigurationError."""
+    services = _services(settings, metrics)
+    storage, broker, clock = services.storage, services.broker, services.clock
+    live_lane = LiveLane(settings, storage.pool, services.live, broker, clock)
+    services.configurator.on_change(live_lane.forget)
+    broker.handle("data", Subscriber(services.ingest, storage, metrics).receive)
+    broker.handle("state", services.presence.receive)
+    broker.handle("live", live_lane.receive)
+    broker.handle("time", TimeLane(broker, clock).receive)
+    background = (
+        Part("database", storage.run),
+        Part("broker", broker.run),
+        Part("ingest", services.ingest.run),
+        Part("live lane", live_lane.run),
+        Part("live values", services.live.run),
+        Part("tail", services.tail.run),
+        Part("presence", lambda: services.presence.run(storage.pool)),
+        Part("configuration", services.configurator.run),
+        Part("profile activation", Activation(storage, clock).run),
+        Part("upkeep", Upkeep(storage, clock).run),
+    )
+    return Parts(services, background)
+
+
+def _services(settings: HubSettings, metrics: Metrics) -> Services:
     clock = AnchoredClock()
     passwords = Passwords(
         concurrent=settings.password_hashes_concurrent, waiting_max=settings.password_hashes_waiting_max
@@ -64,10 +93,8 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
 
     storage = Storage(settings, first_steps)
     broker = BrokerLink(settings)
-    live = LiveHub(clock=clock)
     tail = Tail(storage.pool)
-    ingest = IngestWriter(settings, storage, broker, tail, clock=clock, metrics=metrics)
-    services = Services(
+    return Services(
         settings=settings,
         clock=clock,
         metrics=metrics,
@@ -81,21 +108,13 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
             address_max=settings.login_attempts_address_max,
         ),
         broker=broker,
-        ingest=ingest,
-        live=live,
+        ingest=IngestWriter(settings, storage, broker, tail, clock=clock, metrics=metrics),
+        live=LiveHub(clock=clock),
         tail=tail,
+        presence=PresenceBook(settings, clock),
+        configurator=Configurator(storage.pool, broker, clock),
+        provisioner=new_provisioner(settings, broker),
     )
-    background = (
-        Part("database", storage.run),
-        Part("broker", broker.run),
-        Part("live values", live.run),
-        Part("tail", tail.run),
-        Part("aggregates", Folding(storage, clock).run),
-        Part("scheduled profiles", Activation(storage, clock).run),
-        Part("ingest", ingest.run),
-        Part("upkeep", Upkeep(storage, clock).run),
-    )
-    return Parts(services, background)
 
 
 @asynccontextmanager

@@ -24,7 +24,10 @@ from hub.settings import HubSettings
 from shared.clock import Clock
 
 if TYPE_CHECKING:
+    from hub.agents.configure import Configurator
+    from hub.agents.presence import PresenceBook
     from hub.broker.link import BrokerLink
+    from hub.broker.provision import Provisioner
     from hub.ingest.write import IngestWriter
     from hub.telemetry.live import LiveHub
     from hub.telemetry.tail import Tail
@@ -48,6 +51,9 @@ class Services:
     ingest: IngestWriter
     live: LiveHub
     tail: Tail
+    presence: PresenceBook
+    configurator: Configurator
+    provisioner: Provisioner
 
     def now(self) -> datetime:
         """The moment, as the database's timestamps have it."""

@@ -111,6 +111,10 @@ class BrokerSettings(SettingsGroup):
         default=0, ge=0, le=65535, description="The broker's port for agents; 0 means `mqtt_port`."
     )
     agent_mqtt_tls: bool = Field(default=False, description="Whether agents must use TLS towards the broker.")
+    agent_mqtt_ca_file: Path | None = Field(
+        default=None,
+        description="CA (PEM) that agents are given for the broker; by default `mqtt_ca_file`, else `tls_cert_file`.",
+    )
     broker_timeout_s: float = Field(default=10.0, gt=0, description="How long the broker may take to answer.")
     broker_retry_s_max: float = Field(
         default=15.0, gt=0, description="Longest pause between attempts to reach the broker."
@@ -181,6 +185,9 @@ class IngestSettings(SettingsGroup):
         description="Readings that may wait for the database; agents offer again what found no room.",
     )
     ingest_queue_batches_max: int = Field(default=20_000, ge=100, description="Batches that may wait for the database.")
+    ingest_post_timeout_s: float = Field(
+        default=15.0, gt=0, description="How long a post of readings may wait for its commit before it gets 503."
+    )
     ingest_retry_s_max: float = Field(default=5.0, gt=0, description="Longest pause before a group is tried again.")
     future_skew_s: int = Field(default=86_400, ge=0, description="Readings from further in the future are set aside.")
     past_limit_days: int = Field(default=3650, ge=1, description="Readings from further in the past are set aside.")
@@ -192,6 +199,9 @@ class IngestSettings(SettingsGroup):
     )
     live_rate_hz_max: float = Field(
         default=10.0, gt=0, le=1000, description="Live values per signal and second over MQTT."
+    )
+    live_messages_per_s_max: int = Field(
+        default=2000, ge=1, description="Live messages per second over MQTT, all signals together."
     )
 
 

@@ -99,14 +99,14 @@ async def draw_ids(connection: Connection) -> int:
 
 async def copy_in(connection: Connection, rows: Rows) -> None:
     """Store readings. Raises: UniqueViolationError when one of them is there already; use `stage_in` then."""
-    source: Any = encode_rows(rows)  # asyncpg takes any buffer; its stubs do not say so
+    source: Any = memoryview(encode_rows(rows))  # bytes would be taken for a path
     await connection.copy_to_table("readings", source=source, columns=list(COLUMNS), format="binary")
 
 
 async def stage_in(connection: Connection, rows: Rows) -> Losers:
     """Store those readings whose place (series, time) is free, and say what stands in the place of the others."""
     await connection.execute(_STAGING)
-    source: Any = encode_rows(rows)
+    source: Any = memoryview(encode_rows(rows))
     await connection.copy_to_table("staged_readings", source=source, columns=list(COLUMNS), format="binary")
     await connection.execute(_FROM_STAGING)
     first_id = int(rows.id[0])

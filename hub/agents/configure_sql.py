@@ -1,0 +1,32 @@
+"""What `hub.agents.configure` asks the database."""
+
+from __future__ import annotations
+
+AGENTS = "select id from agents where status = 'enrolled'"
+
+AGENTS_OF_SENSORS = "select distinct agent_id from agent_bindings where sensor_id = any($1::uuid[])"
+
+GENERATION = "select config_generation from agents where id = $1 and status = 'enrolled'"
+
+RAISE = """
+update agents set config_generation = config_generation + 1
+where id = $1 and status = 'enrolled'
+returning config_generation
+"""
+
+# A sensor that is gone leaves its name behind, deleted.
+BINDINGS = """
+select b.sensor_name, case when b.state = 'bound' then b.sensor_id end as sensor_id,
+       case when b.state = 'bound' and b.sensor_id is null then 'deleted' else b.state end as state
+from agent_bindings b
+where b.agent_id = $1
+order by b.sensor_name
+"""
+
+PROFILES = """
+select p.sensor_id, p.id, p.version, p.kind, p.payload, p.valid_from, p.valid_to
+from conversion_profiles p
+where p.sensor_id in (select b.sensor_id from agent_bindings b where b.agent_id = $1 and b.state = 'bound')
+  and (p.published_at is not null or p.status in ('active', 'scheduled'))
+order by p.valid_from nulls first, p.ref
+"""
