@@ -112,6 +112,21 @@ def test_the_back_off_grows_to_its_limit_and_ends_with_the_first_answer(clock: M
     assert len(driver.polls) > 250
 
 
+def test_after_an_answer_the_back_off_begins_anew(clock: ManualClock) -> None:
+    answers = iter([False] * 5 + [True, False])
+
+    def answer(device: Device, points: Sequence[int]) -> Exchange:
+        if next(answers, True):
+            return Exchange(samples(points, clock.now_us(), [1.0]))
+        return Exchange(Samples.empty(), (InstrumentTimeout("no answer"),))
+
+    driver = FakeDriver(clock, answer)
+    on_time(60.0, driver, [Meter()], clock)
+    polls = [when for _, when in driver.polls]
+    assert polls[5] - polls[4] > 10
+    assert polls[7] - polls[6] < 1.3
+
+
 def test_a_device_that_refuses_a_request_keeps_its_schedule(clock: ManualClock) -> None:
     refused = Exchange(Samples.empty(), (RequestRefused("illegal address"),))
     driver = FakeDriver(clock, lambda device, points: refused)
@@ -258,6 +273,20 @@ def test_a_listening_bus_delivers_adds_points_and_ends_when_stopped() -> None:
     assert bench.status() == "ok"
     bench.worker.stop()
     assert bench.worker.join()
+
+
+def test_a_listening_bus_that_loses_its_port_is_opened_again(clock: ManualClock) -> None:
+    def hear(sink: Sink, ended: threading.Event) -> None:
+        sink.deliver(meter, samples([0], clock.now_us(), [1.0]))
+        sink.failed(meter, InvalidAnswer("half a line"))
+        raise InstrumentUnavailable("unplugged")
+
+    meter = Meter()
+    driver = FakeDriver(clock, hear=hear)
+    bench = on_time(10.0, driver, [meter], clock)
+    assert driver.opened == driver.closed > 10  # what was heard resets the back-off
+    assert bench.intake.readings == driver.opened
+    assert bench.status() == "waiting"
 
 
 def test_a_listening_bus_is_told_when_the_queue_is_full() -> None:
