@@ -6,8 +6,9 @@
                      ▲          │ │ └──► refused, or unanswered while others pass ─► quarantine
                      └─ parked ◄┘ └► due again after the time-out, and all of them after a reconnect
 
-The time-out follows the acknowledgements' latency (RFC 6298, Karn's rule), doubles with every repetition of a batch and
-is jittered, so that many agents do not repeat in step.
+The time-out follows the acknowledgements' latency (RFC 6298, Karn's rule), doubles with every repetition of a batch (up
+to four times while others pass: then it is not the hub that is slow) and is jittered, so that agents do not repeat in
+step.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ TIMEOUT_S_MAX = 30.0
 TIMEOUT_S_FIRST = 5.0
 ALONE_AFTER = 3
 """Sent so often together with others, unanswered while these passed, a batch is sent alone."""
-GIVEN_UP_AFTER = 3
+GIVEN_UP_AFTER = 5
 """Sent so often alone, unanswered while others passed, it goes to quarantine."""
 PARKED_MAX = 10_000
 WINDOW_MAX = 4096
 """Whatever the hub grants."""
 WAITING_MAX = 256
+_DOUBLINGS_MAX = 16
+_DOUBLINGS_WHILE_OTHERS_PASS = 2
 
 Key = tuple[bytes, int]
 
@@ -50,11 +53,11 @@ class Timeout:
         self._deviation_s += (abs(latency_s - self._mean_s) - self._deviation_s) / 4
         self._mean_s += (latency_s - self._mean_s) / 8
 
-    def seconds(self, attempts: int, jitter: float) -> float:
-        """Before batch is sent again that was sent `attempts` times. `jitter` lies within 0 … 1."""
+    def seconds(self, doublings: int, jitter: float) -> float:
+        """Before a batch is sent again. `jitter` lies within 0 … 1."""
         once_s = TIMEOUT_S_FIRST if self._mean_s == 0.0 else self._mean_s + 4 * self._deviation_s
         once_s = max(once_s, TIMEOUT_S_MIN)
-        return float(min(once_s * 2 ** min(attempts - 1, 16), TIMEOUT_S_MAX) * (0.8 + 0.4 * jitter))
+        return float(min(once_s * 2**doublings, TIMEOUT_S_MAX) * (0.8 + 0.4 * jitter))
 
 
 @dataclass(slots=True)
@@ -224,7 +227,9 @@ class Window:
         return flight.attempts >= ALONE_AFTER and (flight.passed < self.passed or flight.alone > 0)
 
     def _sent(self, flight: Flight, now_s: float) -> None:
+        doublings_max = _DOUBLINGS_WHILE_OTHERS_PASS if flight.passed < self.passed else _DOUBLINGS_MAX
+        doublings = min(flight.attempts, doublings_max)
         flight.attempts += 1
         flight.sent_s = now_s
         flight.passed = self.passed
-        flight.due_s = now_s + self.timeout.seconds(flight.attempts, self.random.random())
+        flight.due_s = now_s + self.timeout.seconds(doublings, self.random.random())

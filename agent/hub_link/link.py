@@ -36,7 +36,7 @@ from shared.clock import Clock
 from shared.errors import CorruptBatch, CredentialsRefused, LimitExceeded, LinkUnavailable, SpoolUnavailable
 from shared.messages import Ack, Command, Config, State, TimeAnswer, decode, encode
 
-LOOK_FOR_CREDENTIALS_S = 2.0
+LOOK_FOR_CREDENTIALS_S = 1.0
 TIME_LOOK_S = 1.0
 
 Phase = Literal["not_enrolled", "connecting", "online", "offline", "refused"]

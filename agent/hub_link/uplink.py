@@ -125,7 +125,7 @@ class Uplink:
             until_s = now_s + LATER_S * self.window.random.uniform(0.8, 1.2)
             self._writer.let_go(self.window.park(bytes.fromhex(some.epoch), some.first, some.last, until_s))
         for refusal in ack.refused:
-            self._refused(refusal)
+            await self._refused(refusal)
         if ack.physical:
             await self._add_physical(ack.physical)
         for name in ack.dictionary:
@@ -133,7 +133,7 @@ class Uplink:
         self._marked.set()
         self._changed.set()
 
-    def _refused(self, refusal: Refusal) -> None:
+    async def _refused(self, refusal: Refusal) -> None:
         flight = self.window.refuse(bytes.fromhex(refusal.epoch), refusal.seq)
         if flight is None:
             return
@@ -144,8 +144,10 @@ class Uplink:
             return
         self._writer.let_go((batch.id,))
         if refusal.reason == "conflict":
-            self._writer.relabel(batch.id)
-            self.window.park_ids((batch.id,), time.monotonic() + MARKS_EVERY_S)
+            self._writer.relabel(batch.id, batch.epoch, batch.seq)
+            await self._on_disk(self._writer.flush)
+            self.window.park_ids((batch.id,), 0.0)
+            self._taken.set()
         else:
             self._writer.quarantine(batch.id, refusal.reason)
 
@@ -202,7 +204,7 @@ class Uplink:
         """Read some more ahead. Returns: whether there may be still more, and room for it."""
         if self._rewinds != self._writer.rewinds:
             self._rewinds = self._writer.rewinds
-            self._after_id = 0
+            self._after_id = self._reader.last_id = 0
             self._writer.let_go(self.window.drop_waiting())
             await self._on_disk(self._reader.close)
         due = self.window.unpark(time.monotonic(), max(self.window.room, 1))
@@ -212,10 +214,9 @@ class Uplink:
         if not self.window.is_hungry:
             return False
         page = await self._held(lambda reader: reader.pending(after_id, limit=room, bytes_max=READ_BYTES_MAX))
-        if page:
-            self._after_id = page[-1].id
         self._add(page)
-        return len(page) > 0
+        self._after_id = max(after_id, self._reader.last_id)
+        return self._after_id > after_id
 
     async def _held(self, read: Callable[[SpoolReader], list[StoredBatch]]) -> list[StoredBatch]:
         """Read batches that the quota cannot drop any more: held first, then looked at once more if it dropped some."""

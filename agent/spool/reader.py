@@ -28,6 +28,8 @@ class SpoolReader:
         self._path = path
         self._db: sqlite3.Connection | None = None
         self.corrupt: list[int] = []
+        self.last_id = 0
+        """Where the latest `pending` ended."""
 
     def close(self) -> None:
         """Close the file; the next call opens it anew."""
@@ -50,6 +52,7 @@ class SpoolReader:
             ids.append(batch_id)
         if not ids:
             return []
+        self.last_id = ids[-1]
         return self._batches("b.standing = 0 AND b.id BETWEEN ? AND ?", (ids[0], ids[-1]))
 
     def still_pending(self, ids: Sequence[int]) -> set[int]:

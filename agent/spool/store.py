@@ -265,16 +265,23 @@ class Store:
         found = self._db.execute("SELECT content FROM contents WHERE id = ?", (batch_id,)).fetchone()
         return bytes(found[0]) if found else b""
 
-    def oldest(self, standing: Standing, limit: int, *, after_id: int = 0, data_only: bool = False) -> list[Row]:
-        """Batches of a standing, oldest first."""
+    def oldest(
+        self, standing: Standing, limit: int, *, after_id: int = 0, data_only: bool = False, thinned: int | None = None
+    ) -> list[Row]:
+        """Batches of a standing, oldest first; only readings, and only those of a level, where that is asked for."""
         kinds = f"AND kind = {int(Kind.DATA)}" if data_only else ""
-        sql = f"SELECT {_ROW} FROM batches WHERE standing = ? AND id > ? {kinds} ORDER BY id LIMIT ?"
+        levels = "" if thinned is None else f"AND thinned = {int(thinned)}"
+        sql = f"SELECT {_ROW} FROM batches WHERE standing = ? AND id > ? {kinds} {levels} ORDER BY id LIMIT ?"
         return [_row(found) for found in self._db.execute(sql, (standing, after_id, limit))]
 
-    def last_id(self) -> int:
-        """The highest id there is."""
-        found = self._db.execute("SELECT max(id) FROM batches").fetchone()
-        return int(found[0] or 0)
+    def fullest_level(self) -> int:
+        """How many times those pending readings were thinned that take most of the disk together."""
+        sql = (
+            f"SELECT thinned FROM batches WHERE standing = 0 AND kind = {int(Kind.DATA)}"
+            " GROUP BY thinned ORDER BY sum(bytes) DESC LIMIT 1"
+        )
+        found = self._db.execute(sql).fetchone()
+        return int(found[0]) if found else 0
 
     def oldest_us(self) -> int:
         """First timestamp of the oldest pending batch, 0 if there is none."""

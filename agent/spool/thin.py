@@ -1,8 +1,8 @@
 """Halving the rate of the oldest readings: of every two successive readings of a series, the first stays.
 
-Neighbouring batches are thinned together, so that series with one reading a batch are thinned too. The work goes from
-the oldest batch to the middle of the queue and then begins anew, so that a long outage leaves the coarsest data at its
-beginning, and no hole there.
+Neighbouring batches are thinned together, so that series with one reading a batch are thinned too. Thinned so many
+times is a batch's *level*; what is thinned next is the oldest of the level that takes most of the disk. So the levels
+share the disk evenly, each reaches twice as far back as the one before, and a long outage leaves no hole.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from shared.columns import READINGS_MAX
 from shared.readings import Columns
 
 THINNED_AT_ONCE = 16
+LEVEL_GOOD_FOR = 16
+"""So often the fullest level is thinned before all are weighed again, for which all rows are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +47,14 @@ class Thinner:
         self._store = store
         self._journal = journal
         self._recoder = recoder
-        self._after_id = 0
+        self._level = 0
+        self._level_good_for = 0
+        self._after_id: dict[int, int] = {}
 
     def halve_oldest(self, held: Callable[[int], bool]) -> Thinned | None:
         """The next batches, halved; None where that would not make room."""
-        for _ in range(2):  # from where we were, then from the beginning
-            rows = self._next(held)
-            if rows:
-                break
-            self._after_id = 0
-        else:
+        rows = self._next(held)
+        if not rows:
             return None
         parts = [(row, self._recoder.readings(row)) for row in rows]
         readable = _alike([(row, readings) for row, readings in parts if readings is not None])
@@ -62,7 +62,7 @@ class Thinner:
             return None
         thinned, lost = self._halved(readable)
         replaced = [row for row, _ in readable]
-        self._after_id = replaced[-1].id
+        self._after_id[rows[0].thinned] = replaced[-1].id
         before = sum(row.bytes + ROW_OVERHEAD_BYTES for row in replaced)
         if sum(len(part.body.content) + ROW_OVERHEAD_BYTES for part in thinned) > 0.8 * before:
             return None
@@ -74,12 +74,21 @@ class Thinner:
         return Thinned(replaced, lost, write)
 
     def _next(self, held: Callable[[int], bool]) -> list[Row]:
-        first = self._store.oldest(Standing.PENDING, 1, data_only=True)
-        if not first or self._after_id > (first[0].id + self._store.last_id()) // 2:
-            return []
-        rows = self._store.oldest(Standing.PENDING, 4 * THINNED_AT_ONCE, after_id=self._after_id, data_only=True)
-        free = [row for row in rows if row.readings and not held(row.id)]
-        return [row for row in free if row.epoch_ref == free[0].epoch_ref][:THINNED_AT_ONCE]
+        for _ in range(2):  # as was decided, then as it is now
+            if self._level_good_for == 0:
+                self._level = self._store.fullest_level()
+                self._level_good_for = LEVEL_GOOD_FOR
+                self._after_id.pop(self._level, None)
+            self._level_good_for -= 1
+            after_id = self._after_id.get(self._level, 0)
+            rows = self._store.oldest(
+                Standing.PENDING, 4 * THINNED_AT_ONCE, after_id=after_id, data_only=True, thinned=self._level
+            )
+            free = [row for row in rows if row.readings and not held(row.id)]
+            if free:
+                return [row for row in free if row.epoch_ref == free[0].epoch_ref][:THINNED_AT_ONCE]
+            self._level_good_for = 0
+        return []
 
     def _halved(self, parts: Sequence[tuple[Row, Readings]]) -> tuple[list[PendingBatch], Counter[int]]:
         """At most as many batches as there were, and the readings lost of each series."""

@@ -92,7 +92,7 @@ class SpoolWriter:
         self.rewinds = 0
         """Rises when batches that had been read became pending again, and when a damaged file was replaced."""
         self.on_append: Callable[[], None] | None = None
-        """Called after batches have been taken, on the collector's thread."""
+        """Called after batches or records have been written, on whichever thread wrote them."""
         self._damage: SpoolDamaged | None = None
         self._incarnation = ""
         self._owner = SpoolLock(folder / LOCK_NAME)
@@ -154,9 +154,9 @@ class SpoolWriter:
         _log.error("batch_corrupt", batch=batch_id, path=self.path)
         self._marks.append(lambda: self._set_corrupt_aside(batch_id))
 
-    def relabel(self, batch_id: int) -> None:
+    def relabel(self, batch_id: int, epoch: bytes, seq: int) -> None:
         """Give a batch an identity of the running epoch, with the next commit: the hub knows another one by its own."""
-        self._marks.append(lambda: self._relabel(batch_id))
+        self._marks.append(lambda: self._relabel(batch_id, epoch, seq))
 
     def add_physical(self, batch_id: int) -> None:
         """Put the physical column into a batch, with the next commit."""
@@ -189,11 +189,15 @@ class SpoolWriter:
         Raises: SpoolUnavailable.
         """
         with self._lock:
-            if self._marks or self._store.has_requests() or self._store.depth.batches[Standing.ACKED]:
+            place = self._journal.place
+            if self._marks or self._damage or self._store.has_requests() or self._store.depth.batches[Standing.ACKED]:
                 self._commit(())
             self._store.shrink(_SHRINK_PAGES)
             if not self._full_disk_until_s:
                 self._reserve.restore()
+            appended = self._journal.place != place
+        if appended and self.on_append is not None:
+            self.on_append()
 
     def damaged(self, error: SpoolDamaged) -> None:
         """Tell the writer that reading has found the file damaged: what is readable goes into a new one.
@@ -359,10 +363,12 @@ class SpoolWriter:
             readings, identity = row.readings, (epoch, row.seq, row.seq)
             self._journal.record(Gap("corrupt", row.from_us, row.to_us, readings, batches=[identity]))
 
-    def _relabel(self, batch_id: int) -> None:
+    def _relabel(self, batch_id: int, epoch: bytes, seq: int) -> None:
         found = self._store.row(batch_id)
         if found is None or found[1] is Standing.ACKED:
             return
+        if (self._store.epoch_of(found[0].epoch_ref), found[0].seq) != (epoch, seq):
+            return  # it has got another one already
         if found[0].epoch_ref == self._journal.ref:
             _log.error("epoch_in_use_elsewhere", epoch=self.epoch.hex())
             self._journal.reopen()

@@ -92,7 +92,11 @@ async def test_an_agent_that_is_enrolled_while_it_runs_delivers_everything_since
     assert bench.link.status.phase == "online"
 
 
-async def test_lost_late_and_doubled_acknowledgements_cost_nothing(bench: Bench) -> None:
+async def test_lost_late_and_doubled_acknowledgements_cost_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.hub_link.flight.TIMEOUT_S_MIN", 0.2)
+    monkeypatch.setattr("agent.hub_link.flight.TIMEOUT_S_MAX", 1.0)
     bench.hub.lose_share, bench.hub.duplicate_share, bench.hub.delay_s_max = 0.3, 0.3, 0.3
     bench.enrol()
     for number in range(200):

@@ -154,7 +154,7 @@ def test_a_relabelled_batch_gets_an_identity_and_names_of_the_running_epoch(tmp_
     first.close()
     second = open_spool(tmp_path)
     victim = next(found for found in contents(tmp_path) if found.batch.header.kind is Kind.DATA)
-    second.relabel(victim.id)
+    second.relabel(victim.id, first.epoch, 3)
     second.flush()
     second.close()
     after = next(found for found in contents(tmp_path) if found.id == victim.id)
@@ -169,7 +169,7 @@ def test_a_conflict_in_the_running_epoch_opens_a_new_one(tmp_path: Path) -> None
     spool = open_spool(tmp_path)
     spool.append([batch(0, 2)])
     before = spool.epoch
-    spool.relabel(3)
+    spool.relabel(3, before, 3)
     spool.flush()
     assert spool.epoch != before
     spool.append([batch(2, 1)])
