@@ -73,21 +73,26 @@ class Layout:
 
 
 async def detect(connection: Connection) -> Tier:
-    """The best tier this database can be; creates the extension where that is allowed."""
-    installed = await connection.fetchval(
-        "select installed_version is not null from pg_available_extensions where name = 'timescaledb'"
-    )
-    if installed is None:
-        return Tier.PLAIN
-    if not installed:
-        try:
-            async with connection.transaction():
-                await connection.execute("create extension timescaledb")
-        except asyncpg.PostgresError as error:
-            log.warning("event=timescaledb_unused reason=%r", str(error))
+    """The best tier this database can be; creates the extension where that is allowed. Hubs do it one at a time."""
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", TIERS_LOCK)
+        installed = await connection.fetchval(
+            "select installed_version is not null from pg_available_extensions where name = 'timescaledb'"
+        )
+        if installed is None or not (installed or await _create_extension(connection)):
             return Tier.PLAIN
-    licence = await connection.fetchval("select current_setting('timescaledb.license', true)")
+        licence = await connection.fetchval("select current_setting('timescaledb.license', true)")
     return Tier.COMMUNITY if licence == "timescale" else Tier.APACHE
+
+
+async def _create_extension(connection: Connection) -> bool:
+    try:
+        async with connection.transaction():
+            await connection.execute("create extension timescaledb")
+    except asyncpg.PostgresError as error:
+        log.warning("event=timescaledb_unused reason=%r", str(error))
+        return False
+    return True
 
 
 async def prepare(connection: Connection, tier: Tier, chunk_days: int, compress_after_days: int = 7) -> Layout:

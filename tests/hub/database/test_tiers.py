@@ -180,3 +180,14 @@ async def test_known_partitions_cost_no_query(connection: Connection, settings: 
         assert before[1] == await partitions(connection)
     finally:
         await storage.close()
+
+
+async def test_the_tier_is_what_the_server_offers(connection: Connection) -> None:
+    offered = await connection.fetchval("select true from pg_available_extensions where name = 'timescaledb'")
+    licence = await connection.fetchval("select current_setting('timescaledb.license', true)")
+    layout = await laid_out(connection)
+    expected = Tier.PLAIN if not offered else Tier.COMMUNITY if licence == "timescale" else Tier.APACHE
+    assert layout.tier is expected
+    if expected.has_hypertables:
+        await store(connection, NOW_US)
+        assert await connection.fetchval("select count(*) from timescaledb_information.chunks") == 1
