@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from agent.acquisition.intake import LISTENING_LAG_US, Arrival, Intake
 from agent.acquisition.latest import Latest
 from agent.acquisition.profiles import ProfileStore
 from agent.acquisition.roster import Roster
+from agent.spool.batch import PendingBatch
 from drivers.api import Point
 from shared.clock import AnchoredClock, Clock, ManualClock
 from shared.columns import physical_digest
@@ -281,6 +283,26 @@ def test_a_stop_commits_what_has_been_handed_over_and_says_that_all_is_taken(tmp
     assert line.spool.batches[-1].taken_through_us > line.clock.now_us() - 10_000_000
     with pytest.raises(SpoolFull):
         line.arrive(0, samples([0], 5, [1.0]))
+
+
+class NoRoomForReadings(FakeSpool):
+    """Takes empty batches only."""
+
+    def append(self, batches: Sequence[PendingBatch]) -> None:
+        self.refusal = SpoolUnavailable("disk full") if any(batch.readings for batch in batches) else None
+        super().append(batches)
+
+
+def test_after_readings_were_lost_nothing_claims_that_they_were_taken(tmp_path: Path) -> None:
+    line = Line(tmp_path, AnchoredClock(), NoRoomForReadings())
+    line.configure(running=True)
+    line.collector.thread.start()
+    line.arrive(0, samples([0, 1], 5, [1.0, 2.0]), flush_s=0)
+    until(lambda: line.spool.attempts > 0)
+    line.collector.stop()
+    line.collector.thread.join(10)
+    assert line.collector.state.lost == 2
+    assert not line.spool.batches
 
 
 def test_a_stop_gives_up_on_a_disk_that_stays_full_and_tells_who_waits(tmp_path: Path) -> None:
