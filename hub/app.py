@@ -71,7 +71,7 @@ def create_app(settings: HubSettings) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: HubSettings, metrics: Metrics) -> None:
     """Innermost first."""
     app.add_middleware(CsrfGuard, origins=(settings.base_url, *settings.cors_origins))
-    app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max)
+    app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_s)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -10,6 +10,7 @@ import asyncio
 import getpass
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import uvicorn
 
 from hub.access.first_admin import add_admin
 from hub.access.passwords import Passwords
+from hub.access.tokens import TokenSigner, load_or_make_key
 from hub.app import create_app
 from hub.database import incarnation
 from hub.database.migrate import migrate
@@ -84,8 +86,21 @@ def _run(settings: HubSettings) -> int:
         )
     )
     app.state.on_failure = server.fail
+    _check_files(settings, server.config)
     server.run()
     return 1 if server.failed or not server.started else 0
+
+
+def _check_files(settings: HubSettings, config: uvicorn.Config) -> None:
+    """Read what the server will need, so that a wrong path is said plainly. Raises: ConfigurationError."""
+    if settings.secret_key_file is not None:
+        TokenSigner(load_or_make_key(settings.secret_key_file))
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"cannot use tls_cert_file and tls_key_file: {error}", key=("tls_cert_file",)
+        ) from None
 
 
 def _print_openapi() -> int:

@@ -6,6 +6,7 @@ id where `X-Trace-Id` does not. Both are echoed and stand in every log line of t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -131,11 +132,16 @@ class _Exchange:
 
 
 class BodyLimit:
-    """Refuses bodies above the limit: by their declared length before reading, else as soon as they exceed it."""
+    """Refuses bodies above the limit: by their declared length before reading, else as soon as they exceed it.
 
-    def __init__(self, app: ASGIApp, *, bytes_max: int) -> None:
+    Args:
+        timeout_s: how long a client may pause within its body.
+    """
+
+    def __init__(self, app: ASGIApp, *, bytes_max: int, timeout_s: float) -> None:
         self._app = app
         self._bytes_max = bytes_max
+        self._timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -144,17 +150,26 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and (len(declared) > 18 or int(declared) > self._bytes_max):
             raise self._too_large()
-        received = 0
+        received, complete = 0, False
 
         async def receive_bounded() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            message = await (receive() if complete else self._in_time(receive))
             received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if received > self._bytes_max:
                 raise self._too_large()
             return message
 
         await self._app(scope, receive_bounded, send)
+
+    async def _in_time(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await receive()
+        except TimeoutError:
+            detail = f"nothing of the body came for {self._timeout_s:g} s"
+            raise HTTPException(408, detail, headers={"Connection": "close"}) from None
 
     def _too_large(self) -> HTTPException:
         """The framework passes its own exception through the parsing of bodies, so it is used here."""

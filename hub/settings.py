@@ -51,6 +51,9 @@ class ServerSettings(SettingsGroup):
     body_bytes_max: int = Field(
         default=8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413."
     )
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="How long a client may pause while it sends a body; then 408."
+    )
     shutdown_grace_s: float = Field(
         default=10.0, gt=0, description="How long open requests may go on after a stop signal."
     )

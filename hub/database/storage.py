@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -22,10 +24,15 @@ from hub.database import tiers
 from hub.database.incarnation import Incarnation
 from hub.database.migrate import migrate
 from hub.database.partitions import Partitions
-from hub.database.pool import Connection, Pool, acquire, create_pool, server_settings, set_codecs, translated
+from hub.database.pool import Connection, Pool, create_pool, server_settings, set_codecs, translated
 from hub.database.tiers import Layout, Tier
 from hub.settings import HubSettings
 from shared.errors import StorageError, StorageUnavailable
+
+if TYPE_CHECKING:
+    DirectConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    DirectConnection: TypeAlias = asyncpg.Connection
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +110,10 @@ class Storage:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                await self.prepare()
-                pause_s = _FIRST_PAUSE_S
-                await self._watch()
+                async with self._connected() as connection:
+                    await self._prepare(connection)
+                    pause_s = _FIRST_PAUSE_S
+                    await self._watch(connection)
             except StorageError as error:
                 self._note(error)
                 if not error.retryable:
@@ -114,16 +122,9 @@ class Storage:
             pause_s = min(pause_s * 2, self._settings.database_retry_s_max)
 
     async def prepare(self) -> None:
-        """Connect, migrate, lay out `readings` and establish the incarnation. Raises: StorageError."""
-        connection = await connect(self._settings)
-        try:
-            async with asyncio.timeout(self._settings.database_migration_timeout_s):
-                with translated():
-                    self._become_ready(await self._prepare(connection))
-        except TimeoutError:
-            raise StorageUnavailable("the migrations did not end in time") from None
-        finally:
-            connection.terminate()
+        """Connect, migrate, lay out `readings` and establish the incarnation, once. Raises: StorageError."""
+        async with self._connected() as connection:
+            await self._prepare(connection)
 
     async def close(self) -> None:
         """End all connections, after those in use are given back or 5 s have passed."""
@@ -133,36 +134,49 @@ class Storage:
         except TimeoutError:
             self.pool.terminate()
 
-    async def _prepare(self, connection: Connection) -> Prepared:
-        await migrate(connection)
-        await _check_durable(connection)
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[DirectConnection]:
+        """A connection beside the pool, so that a pool in full use is not taken for a database that is away."""
+        self._lost.clear()
+        connection = await connect(self._settings)
+        connection.add_termination_listener(lambda _: self._lost.set())
+        try:
+            with translated():
+                yield connection
+        finally:
+            connection.terminate()
+
+    async def _prepare(self, connection: DirectConnection) -> None:
         settings = self._settings
-        tier = await tiers.detect(connection)
-        layout = await tiers.prepare(connection, tier, settings.chunk_days, settings.compress_after_days)
-        drawn = await incarnations.establish(connection)
-        if self._first_steps is not None:
-            await self._first_steps(connection)
-        return Prepared(layout, drawn, Partitions(self.pool, layout))
+        async with asyncio.timeout(settings.database_migration_timeout_s):
+            await migrate(connection)
+            await _check_durable(connection)
+            tier = await tiers.detect(connection)
+            layout = await tiers.prepare(connection, tier, settings.chunk_days, settings.compress_after_days)
+            drawn = await incarnations.establish(connection)
+            if self._first_steps is not None:
+                await self._first_steps(connection)
+        self._become_ready(Prepared(layout, drawn, Partitions(self.pool, layout)))
 
     def _become_ready(self, prepared: Prepared) -> None:
         before = self._prepared
         if before is not None and before.incarnation.id != prepared.incarnation.id:
             log.warning("event=incarnation_changed was=%s is=%s", before.incarnation.id, prepared.incarnation.id)
         self._prepared = prepared
-        self._lost.clear()
         self.error = ""
         self._ready.set()
         log.info("event=database_ready tier=%s incarnation=%s", prepared.layout.tier, prepared.incarnation.id)
 
-    async def _watch(self) -> None:
+    async def _watch(self, connection: DirectConnection) -> None:
         """Return never; raise StorageUnavailable as soon as the database is away or another."""
         while True:
             try:
                 await asyncio.wait_for(self._lost.wait(), _WATCH_EVERY_S)
-                raise StorageUnavailable("the database is another than before")
             except TimeoutError:
-                async with acquire(self.pool, timeout_s=self._settings.database_acquire_timeout_s) as connection:
+                async with asyncio.timeout(self._settings.database_connect_timeout_s):
                     await self._check_connection(connection)
+            else:
+                raise StorageUnavailable("the connection was lost, or leads to another database than before")
 
     async def _check_connection(self, connection: Connection) -> None:
         """Raises: StorageUnavailable when this connection leads to another incarnation than the one prepared."""
@@ -190,7 +204,7 @@ class Storage:
         self.error = error.message
 
 
-async def connect(settings: HubSettings) -> asyncpg.Connection[asyncpg.Record]:
+async def connect(settings: HubSettings) -> DirectConnection:
     """One connection outside the pool, for migrations and the command line. Raises: StorageUnavailable."""
     limits = server_settings(settings) | {"statement_timeout": "0"}
     with translated():
