@@ -25,7 +25,7 @@ $(STAMP): requirements/dev.txt requirements/build.txt pyproject.toml
 	@touch $@
 
 up: $(STAMP)
-	@exec $(BIN)/labrelay up $(ARGS)
+	@LABRELAY_UP_END_WITH_PARENT=1 exec $(BIN)/labrelay up $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from labrelay.up.composition import Up
 from labrelay.up.data_dir import DataDir
 from labrelay.up.terminal import Terminal
 from shared.errors import LabrelayError
+
+END_WITH_PARENT = "LABRELAY_UP_END_WITH_PARENT"
+"""Set to 1 by `make up`: end when the parent process does."""
+_PARENT_INTERVAL_S = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+async def _when_parent_is_gone(end: Callable[[], None]) -> None:
+    """Call `end` when whoever started us is gone, if that is wished: `make` hands on no SIGKILL."""
+    parent = os.getppid()
+    while os.environ.get(END_WITH_PARENT) == "1":
+        await asyncio.sleep(_PARENT_INTERVAL_S)
+        if os.getppid() != parent:
+            end()
+            return
+
+
 async def _until_signal(up: Up) -> None:
     """Run `up`, and end it on SIGINT, SIGTERM or SIGHUP; it then ends all that it started before this returns."""
     loop = asyncio.get_running_loop()
@@ -69,9 +84,12 @@ async def _until_signal(up: Up) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end)
+    watching = asyncio.create_task(_when_parent_is_gone(end), name="watch parent")
     try:
         await running
     except asyncio.CancelledError:
         if not ended_by_signal:
             raise
+    finally:
+        watching.cancel()
     up.terminal.say("Ended. What was stored is there the next time.")
