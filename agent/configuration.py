@@ -66,7 +66,7 @@ def read_settings(path: Path) -> tuple[Settings | None, list[ConfigurationError]
         return None, [ConfigurationError(f"cannot be read: {error.strerror}", file=str(path))]
     except UnicodeDecodeError as error:
         return None, [ConfigurationError(f"is not UTF-8 text (byte {error.start})", file=str(path))]
-    return parse_settings(text.replace("\r\n", "\n"), file=str(path))
+    return parse_settings(text, file=str(path))
 
 
 def parse_settings(text: str, *, file: str = "") -> tuple[Settings | None, list[ConfigurationError]]:

@@ -138,6 +138,8 @@ class BusWorker:
 
     def join(self) -> bool:
         """Wait for the thread's end, closing the port under a poll that takes long. False if it does not end."""
+        if self.thread.ident is None:  # never started
+            return True
         self.thread.join(CLOSE_S)
         if self.thread.is_alive() and self._bus is not None:
             self._bus.close()

@@ -337,6 +337,11 @@ class Store:
         with translated():
             return self._db.execute("SELECT 1 FROM requests LIMIT 1").fetchone() is not None
 
+    def checkpoint(self) -> None:
+        """Merge the write-ahead log into the file and give its space back, as far as the disk allows."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def shrink(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system, if most of the file is empty."""
         with translated():

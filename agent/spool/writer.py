@@ -42,6 +42,7 @@ RESENT_AT_ONCE = 10_000
 
 _FRAME_BYTES = HEADER.size + CHECKSUM_BYTES + ROW_OVERHEAD_BYTES
 _TRY_FULL_DISK_AFTER_S = 30.0
+_KEPT_ON_FULL_DISK = 0.95
 _SHRINK_PAGES = 512
 
 _log = event_log("spool")
@@ -84,6 +85,7 @@ class SpoolWriter:
         self._dropped_readings = 0
         self._oldest_us = 0
         self._full_disk_until_s = 0.0
+        self._disk_full = False
         self._reserve = Reserve(folder / RESERVE_NAME)
         self.drops = 0
         """Rises whenever batches that were not acknowledged may have gone."""
@@ -193,8 +195,7 @@ class SpoolWriter:
             if self._marks or self._damage or self._store.has_requests() or self._store.depth.batches[Standing.ACKED]:
                 self._commit(())
             self._store.shrink(_SHRINK_PAGES)
-            if not self._full_disk_until_s:
-                self._reserve.restore()
+            self._look_after_reserve()
             appended = self._journal.place != place
         if appended and self.on_append is not None:
             self.on_append()
@@ -323,15 +324,29 @@ class SpoolWriter:
             self._declared = ([], [])
 
     def _commit_on_full_disk(self, batches: Sequence[PendingBatch], error: DiskFull) -> None:
-        """A full disk is a smaller quota: what the policy gives up makes room inside the file."""
-        if not self._full_disk_until_s:
+        """A full disk is a smaller quota: what the policy gives up makes room inside the file.
+
+        The reserve lets the write-ahead log be merged first; otherwise it would go on growing where nothing can.
+        """
+        if not self._disk_full:
             _log.error("disk_full", path=self.path, policy=self.settings.policy)
+            self._disk_full = True
         self._full_disk_until_s = time.monotonic() + _TRY_FULL_DISK_AFTER_S
+        self._reserve.release()
+        self._store.checkpoint()
         if self.settings.policy == "block":
             raise error
-        self._reserve.release()
-        self._quota.limit_bytes = min(self._quota.limit_bytes, self._store.depth.total_bytes)
+        used_bytes = int(self._store.depth.total_bytes * _KEPT_ON_FULL_DISK)
+        self._quota.limit_bytes = min(self._quota.limit_bytes, used_bytes)
         self._commit(batches)
+
+    def _look_after_reserve(self) -> None:
+        """Take the reserve back once there is room for it, which also says that the disk is full no more."""
+        if self._full_disk_until_s and time.monotonic() <= self._full_disk_until_s:
+            return
+        if self._reserve.restore() and self._disk_full:
+            _log.info("disk_has_room_again", path=self.path)
+            self._disk_full = False
 
     def _make_room(self, needed_bytes: int) -> None:
         lost = self._quota.make_room(needed_bytes)
