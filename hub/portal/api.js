@@ -22,7 +22,7 @@ export function hubNow() {
 /** The JSON answer (null where there is none). Throws Failure. */
 export async function call(path, { method = "GET", body, renew = true } = {}) {
   const answer = await send(path, method, body);
-  if (answer.status === 401 && renew && (await renewSession())) return call(path, { method, body, renew: false });
+  if (answer.status === 401 && renew && mayBeSignedIn() && (await renewSession())) return call(path, { method, body, renew: false });
   if (!answer.ok) throw await failure(answer);
   return answer.status === 204 ? null : answer.json();
 }
@@ -36,6 +36,11 @@ export async function all(path, plural) {
     found.push(...answer[plural]);
     if (answer[plural].length === 0 || found.length >= (answer.total ?? 0)) return found;
   }
+}
+
+/** Whether there is a session, or one that may be renewed. */
+export function mayBeSignedIn() {
+  return cookie("csrf_token") !== "";
 }
 
 /** A new session for the refresh cookie; false where that is no longer good. */

@@ -1,7 +1,7 @@
 // The portal: signs in, then shows agents, devices and live values from the public API and its event stream.
 
-import { all, call, Failure, hubNow } from "./api.js";
-import { backlog, drawAgents, isOnline } from "./devices.js";
+import { all, call, Failure, hubNow, mayBeSignedIn } from "./api.js";
+import { backlog, deviceCounts, drawAgents } from "./devices.js";
 import { count, duration } from "./format.js";
 import { follow } from "./stream.js";
 import { Values } from "./values.js";
@@ -10,6 +10,8 @@ const AGENTS_EVERY_MS = 2000;
 const SENSORS_EVERY_MS = 15000;
 const DRAW_EVERY_MS = 250;
 const BACKLOG_WARN = 5000;
+const TREND_MS = 60000;
+const RECALL_MAX = 5000;
 const LAG_WARN_MS = 5000;
 const LAG_IDLE_MS = 60000;
 
@@ -23,7 +25,7 @@ function show(id) {
   for (const name of ["sign-in", "change-password", "facts", "account", "devices", "values"]) part(name).hidden = true;
   const shown = id === "lab" ? ["facts", "account", "devices", "values"] : [id];
   for (const name of shown) part(name).hidden = false;
-  if (id !== "lab") part(id).querySelector("input").focus();
+  if (id !== "lab") part(id).querySelector("input:not([hidden])").focus();
 }
 
 function fact(name, text, tone) {
@@ -39,9 +41,14 @@ function notice(text) {
 
 /** Show the page that fits whoever is signed in. */
 async function begin() {
+  if (!mayBeSignedIn()) {
+    show("sign-in");
+    return;
+  }
   try {
     const user = await call("/auth/me");
     notice("");
+    part("change-password-name").value = user.username;
     if (user.password_change_required) show("change-password");
     else enter(user);
   } catch (problem) {
@@ -79,7 +86,7 @@ class Session {
     this.agents = [];
     this.newest = 0;
     this.sensorsWanted = true;
-    this.values = new Values({ groups: part("groups"), count: part("values-count"), empty: part("values-empty"), filter: part("filter") });
+    this.values = new Values({ table: part("table"), count: part("values-count"), empty: part("values-empty"), filter: part("filter") });
   }
 
   start() {
@@ -95,7 +102,7 @@ class Session {
     this.#every(AGENTS_EVERY_MS, () => this.#pollAgents());
     this.#every(AGENTS_EVERY_MS, () => this.#pollSensors());
     this.#every(DRAW_EVERY_MS, async () => this.#draw());
-    this.#learnNewest();
+    this.#recall();
   }
 
   stop() {
@@ -132,8 +139,10 @@ class Session {
     notice("");
     this.agents = agents;
     drawAgents(part("agents"), agents, hubNow());
-    const online = agents.filter(isOnline).length;
+    const online = agents.filter((agent) => agent.online).length;
     fact("agents", `${online} of ${agents.length}`, agents.length && online < agents.length ? "warn" : agents.length ? "good" : "quiet");
+    const devices = deviceCounts(agents);
+    fact("devices", devices.failing ? `${devices.failing} of ${devices.total} failing` : devices.total ? `${devices.total} ok` : "–", devices.failing ? "bad" : devices.total ? "good" : "quiet");
     const waiting = backlog(agents);
     fact("backlog", count(waiting), waiting > BACKLOG_WARN ? "warn" : "quiet");
   }
@@ -146,12 +155,16 @@ class Session {
     if (!this.ended) this.values.setSensors(sensors);
   }
 
-  async #learnNewest() {
-    try {
-      const answer = await call("/api/v1/telemetry/query?order=desc&limit=1");
-      for (const point of answer.points) this.newest = Math.max(this.newest, Date.parse(point.timestamp));
-    } catch (problem) {
-      if (!(problem instanceof Failure)) throw problem;
+  /** The readings of the last minute, for the trends, and the newest one. */
+  async #recall() {
+    const from = new Date(hubNow() - TREND_MS).toISOString();
+    for (const filter of [`time_from=${from}&limit=${RECALL_MAX}`, "limit=1"]) {
+      const answer = await call(`/api/v1/telemetry/query?order=desc&${filter}`).catch(() => ({ points: [] }));
+      for (const point of answer.points.reverse()) {
+        this.newest = Math.max(this.newest, Date.parse(point.timestamp));
+        this.#take(point);
+      }
+      if (this.ended || answer.points.length) return;
     }
   }
 

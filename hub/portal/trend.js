@@ -20,13 +20,17 @@ export class Trend {
     this.drawing.append(this.path);
   }
 
-  /** One value (null for a failed reading) at a time in milliseconds. */
+  /** One value (null for a failed reading) at a time in milliseconds; those that crowd together become one. */
   add(time, value) {
     const { points } = this;
-    const last = points[points.length - 1];
-    if (!last || time >= last.time + STEP_MS) points.push({ time, value });
-    else if (time >= last.time) last.value = value;
-    else if (time > points[0].time) this.#insert(time, value);
+    let index = points.length;
+    while (index > 0 && points[index - 1].time > time) index -= 1;
+    const before = points[index - 1];
+    if (before && time < before.time + STEP_MS) {
+      if (index === points.length) before.value = value;
+    } else if (index === points.length || points[index].time >= time + STEP_MS) {
+      points.splice(index, 0, { time, value });
+    }
     if (points.length > POINTS_MAX) points.shift();
   }
 
@@ -50,10 +54,5 @@ export class Trend {
       pen = "L";
     }
     this.path.setAttribute("d", drawn);
-  }
-
-  #insert(time, value) {
-    const index = this.points.findIndex((point) => point.time > time);
-    if (time - this.points[index - 1].time >= STEP_MS) this.points.splice(index, 0, { time, value });
   }
 }

@@ -1,4 +1,4 @@
-// The table of live values: one row a signal, grouped by the first part of the sensor's name.
+// The table of live values: one row a signal, grouped by the first part of the sensors' names.
 
 import { count, duration, element, number } from "./format.js";
 import { Trend } from "./trend.js";
@@ -19,7 +19,7 @@ const REASONS = {
 /** All signals that were heard of, and the tables that show them. */
 export class Values {
   constructor(parts) {
-    this.parts = parts; // {groups, count, empty, filter}
+    this.parts = parts; // {table, count, empty, filter}
     this.sensors = new Map();
     this.signals = new Map();
     this.changed = new Set();
@@ -70,10 +70,7 @@ export class Values {
     const shown = known.filter((signal) => this.#title(signal).toLowerCase().includes(wanted));
     shown.sort((a, b) => this.#title(a).localeCompare(this.#title(b), "en", { numeric: true }));
     for (const signal of known) signal.row = null;
-    const groups = Map.groupBy
-      ? Map.groupBy(shown.slice(0, ROWS_MAX), (signal) => this.#group(signal))
-      : grouped(shown.slice(0, ROWS_MAX), (signal) => this.#group(signal));
-    this.parts.groups.replaceChildren(...[...groups].map(([name, signals]) => this.#table(name, signals)));
+    this.parts.table.replaceChildren(...(shown.length ? [this.#table(shown.slice(0, ROWS_MAX))] : []));
     const hidden = shown.length - Math.min(shown.length, ROWS_MAX);
     this.parts.count.textContent = known.length
       ? `${count(shown.length)} signal${shown.length === 1 ? "" : "s"}${hidden ? `, the first ${ROWS_MAX} shown; filter to see others` : ""}`
@@ -99,14 +96,22 @@ export class Values {
     return this.sensors.get(signal.sensorId).name.match(/^(.+?)[./:_ -]/)?.[1] ?? "Other sensors";
   }
 
-  #table(name, signals) {
-    const head = element("tr", {}, ...["Signal", "Raw", "Physical", "Status", "Age", "Last minute"].map((title) =>
+  #table(signals) {
+    const titles = ["Signal", "Raw", "Physical", "Status", "Age", "Last minute"];
+    const head = element("tr", {}, ...titles.map((title) =>
       element("th", { scope: "col", class: title === "Raw" || title === "Physical" ? "number" : null }, title)));
-    const body = element("tbody", {}, ...signals.map((signal) => this.#row(signal)));
-    const caption = element("caption", { class: "visually-hidden" }, `Live values of ${name}`);
-    return element("article", { class: "card" },
-      element("header", {}, element("h3", {}, name), element("span", { class: "hint" }, count(signals.length))),
-      element("table", { class: "values" }, caption, element("thead", {}, head), body));
+    const groups = new Map();
+    for (const signal of signals) {
+      const name = this.#group(signal);
+      if (!groups.has(name)) groups.set(name, []);
+      groups.get(name).push(signal);
+    }
+    const bodies = [...groups].map(([name, members]) => element("tbody", {},
+      groups.size > 1 ? element("tr", { class: "group" }, element("th", { scope: "rowgroup", colspan: "6" }, name)) : null,
+      ...members.map((signal) => this.#row(signal))));
+    const caption = element("caption", { class: "visually-hidden" }, "Live values");
+    return element("div", { class: "card" },
+      element("table", { class: "values" }, caption, element("thead", {}, head), ...bodies));
   }
 
   #row(signal) {
@@ -119,10 +124,11 @@ export class Values {
     };
     const name = element("td", { class: "name" }, sensor.name);
     if (signal.name !== "value") name.append(element("span", { class: "signal" }, signal.name));
+    cells.row = element("tr", { "data-signal": this.#title(signal) },
+      name, cells.raw, cells.physical, cells.status, cells.age, element("td", { class: "trend" }, signal.trend.drawing));
     signal.row = cells;
     this.changed.add(signal);
-    return element("tr", { "data-signal": this.#title(signal) },
-      name, cells.raw, cells.physical, cells.status, cells.age, element("td", { class: "trend" }, signal.trend.drawing));
+    return cells.row;
   }
 
   #fill(signal, now) {
@@ -131,6 +137,7 @@ export class Values {
     const converted = reading.physical_value !== null;
     quantity(row.raw, reading.raw_value, sensor.input_unit || (sensor.active_profile_id ? "" : signal.unit));
     quantity(row.physical, converted ? reading.physical_value : null, sensor.display_unit || signal.unit);
+    row.row.classList.toggle("unconverted", !converted);
     const failed = reading.conversion_status === "conversion_failed";
     const reason = reading.meta?.__system?.reason;
     row.status.textContent = failed ? `failed: ${REASONS[reason] ?? reason ?? "unknown"}` : reading.conversion_status.replaceAll("_", " ");
@@ -148,10 +155,4 @@ export class Values {
 function quantity(cell, value, unit) {
   cell.replaceChildren(number(value));
   if (unit && value !== null && value !== undefined) cell.append(" ", element("span", { class: "unit" }, unit));
-}
-
-function grouped(items, keyOf) {
-  const groups = new Map();
-  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
-  return groups;
 }
