@@ -85,7 +85,7 @@ class Chunk:
         order = np.argsort(self._rows.series, kind="stable")
         refs, starts = np.unique(self._rows.series[order], return_index=True)
         parts: dict[UUID, list[NDArray[np.intp]]] = {}
-        for ref, positions in zip(refs.tolist(), np.split(order, starts[1:]), strict=True):
+        for ref, positions in zip(refs.tolist(), np.split(order, starts)[1:], strict=True):
             series = self._catalogue.series.get(ref)
             if series is not None:
                 parts.setdefault(series.sensor_id, []).append(positions)
