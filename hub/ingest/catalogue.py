@@ -180,6 +180,20 @@ class Catalogue:
         self._keep(dictionaries, own, dropped_us)
         return Known(dictionaries, own, profiles, dropped_us)
 
+    def recall(self, epoch_of: Mapping[EpochKey, int]) -> Known | None:
+        """What is known of these epochs and their agents without asking; None where something is not.
+
+        It holds for `generation`, which is to be compared under the catalogue lock.
+        """
+        agents = [self._agents.get(agent_id) for agent_id, _ in epoch_of]
+        epoch_ids = epoch_of.values()
+        if self._generation < 0 or self._dropped_us is None or not self._dictionaries.keys() >= set(epoch_ids):
+            return None
+        if any(agent is None or not agent.is_welcome for agent in agents):
+            return None
+        dictionaries = {epoch_id: self._dictionaries[epoch_id] for epoch_id in epoch_ids}
+        return Known(dictionaries, {}, self._profiles, self._dropped_us)
+
     def _keep(
         self, dictionaries: Mapping[int, Dictionary], posts: Mapping[PostKey, Dictionary], dropped_us: Int64
     ) -> None:

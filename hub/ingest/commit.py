@@ -211,7 +211,7 @@ class GroupCommit:
         judged = judgement.judged
         keep = np.flatnonzero(judged.verdict == Verdict.STORE)
         first_id = await store.draw_ids(connection) if len(keep) else 0
-        rows = _rows(judged, keep, first_id, judgement.profiles)
+        rows = rows_of(judged, keep, first_id, judgement.profiles)
         losers = await self._write(connection, rows) if len(keep) else NO_LOSERS
         judged.verdict[keep[losers.conflicting]] = Verdict.CONFLICTING_VALUE
         stored = np.ones(len(keep), np.bool_)
@@ -275,7 +275,13 @@ class GroupCommit:
         return entries
 
 
-def _rows(judged: Judged, keep: Int64, first_id: int, profiles: Profiles) -> Rows:
+def rows_of(judged: Judged, keep: Int64, first_id: int, profiles: Profiles) -> Rows:
+    """Readings ready to be stored.
+
+    Args:
+        keep: int64 (n,), which of the judged ones.
+        first_id: of the first; the others follow.
+    """
     return Rows(
         judged.series_id[keep].astype(np.int32),
         profiles.refs[judged.profile[keep]],

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -31,6 +31,7 @@ from hub.ingest.catalogue import Catalogue
 from hub.ingest.commit import Answer, Checkpoint, GroupCommit, Settled, no_checkpoint
 from hub.ingest.heartbeat import Heartbeats
 from hub.ingest.intake import Entry, Intake
+from hub.ingest.quick import QuickGroup, plan
 from hub.ingest.register import complete_series, open_epochs, open_signals, register
 from hub.metrics import Metrics
 from hub.settings import HubSettings
@@ -249,25 +250,50 @@ class IngestWriter:
         incarnation = self._database.incarnation
         self._catalogue.meet(incarnation)
         window_us = self._window_us()
-        await self._prepare(items, window_us)
-        commit = GroupCommit(items, self._catalogue, window_us=window_us, careful=careful)
+        settled: dict[int, Settled] = {}
         try:
-            async with transaction(self._database.pool) as connection:
-                await commit.run(connection)
-                await self._checkpoint("before commit")
+            await self._prepare(items, window_us)
+            quick = None if careful else plan(items, self._catalogue, window_us)
+            if quick is not None:
+                settled = await self._commit_quickly(quick, items)
+            rest = [place for place in range(len(items)) if place not in settled]
+            if rest:
+                commit = await self._commit_slowly([items[place] for place in rest], window_us, careful=careful)
+                settled |= dict(zip(rest, commit.settled, strict=True))
         except StorageUnavailable:
             self._catalogue.forget()
             raise
-        await self._checkpoint("after commit")
+        finally:
+            if settled:  # also when only a part was committed: what was, is acknowledged
+                self._acknowledge(incarnation, settled.values())
         self._last_commit_s = self._clock.monotonic_s()
         self._commit_s.observe(self._last_commit_s - started_s)
-        if len(commit.series_stored):
-            self._heartbeats.note(commit.series_stored)
+        await self._complete(list(settled.values()))
+        return [settled[place] for place in range(len(items))]
+
+    async def _commit_quickly(self, quick: QuickGroup, items: Sequence[Item]) -> dict[int, Settled]:
+        async with acquire(self._database.pool) as connection:
+            await self._checkpoint("before commit")
+            outcomes = await quick.run(connection)
+        await self._checkpoint("after commit")
+        if outcomes:
+            self._note_stored(np.unique(quick.rows.series_id).astype(np.int64))
+        return {place: Settled(items[place], Answer.COMMITTED, outcome) for place, outcome in outcomes.items()}
+
+    async def _commit_slowly(self, items: Sequence[Item], window_us: tuple[int, int], *, careful: bool) -> GroupCommit:
+        commit = GroupCommit(items, self._catalogue, window_us=window_us, careful=careful)
+        async with transaction(self._database.pool) as connection:
+            await commit.run(connection)
+            await self._checkpoint("before commit")
+        await self._checkpoint("after commit")
+        self._note_stored(commit.series_stored)
+        return commit
+
+    def _note_stored(self, series_ids: Int64) -> None:
+        if len(series_ids):
+            self._heartbeats.note(series_ids)
             self._tail.notify()
             self._announce.set()
-        self._acknowledge(incarnation, commit.settled)
-        await self._complete(commit.settled)
-        return commit.settled
 
     def _window_us(self) -> tuple[int, int]:
         now_us = self._clock.now_us()
@@ -303,7 +329,7 @@ class IngestWriter:
             some = days[start : start + NEW_PER_CALL_MAX] * _DAY_US
             await self._database.partitions.ensure(np.clip(some, *window_us))
 
-    def _acknowledge(self, incarnation: UUID, settled: Sequence[Settled]) -> None:
+    def _acknowledge(self, incarnation: UUID, settled: Collection[Settled]) -> None:
         headers = [(one.item.header, one.answer) for one in settled if isinstance(one.item, Arrival)]
         self.acknowledger.tell(
             incarnation, [BatchAnswer(header.agent_id, header.epoch, header.seq, answer) for header, answer in headers]

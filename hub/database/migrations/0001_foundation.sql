@@ -376,6 +376,11 @@ begin
 end
 $$;
 
+-- The same for a transaction of one statement: whether the catalogue still is at the generation that it was judged by.
+create function enter_ingest_at(expected bigint, epoch_ids integer[]) returns boolean language sql volatile as $$
+    select enter_ingest(epoch_ids) = expected
+$$;
+
 -- Tells the hubs what changed for agents: `sensor:<id>` or `agent:<id>`.
 create function tell_change() returns trigger language plpgsql as $$
 declare

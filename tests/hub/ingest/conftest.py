@@ -91,13 +91,15 @@ class Agent:
     def dictionary(self, *names: str, profiles: Sequence[UUID] = ()) -> Arrival:
         """Sensors by name, from reference 1."""
         series = [SeriesEntry(place, name, "value", "V") for place, name in enumerate(names, start=1)]
-        return self.record(Dictionary(series, [ProfileEntry(place, one) for place, one in enumerate(profiles, start=1)]))
-
-    def data(self, readings: Columns, *, derivable: bool = False, seq: int | None = None, taken_through_us: int = 0) -> Arrival:
-        """Readings."""
-        return self.arrival(
-            wire.data_body(readings, derivable=derivable), seq=seq, taken_through_us=taken_through_us
+        return self.record(
+            Dictionary(series, [ProfileEntry(place, one) for place, one in enumerate(profiles, start=1)])
         )
+
+    def data(
+        self, readings: Columns, *, derivable: bool = False, seq: int | None = None, taken_through_us: int = 0
+    ) -> Arrival:
+        """Readings."""
+        return self.arrival(wire.data_body(readings, derivable=derivable), seq=seq, taken_through_us=taken_through_us)
 
 
 class Publisher:

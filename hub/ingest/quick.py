@@ -1,0 +1,157 @@
+"""Small groups in one statement: ledger, readings, dirty minutes and watermarks, without a round trip in between.
+
+Below about 500 readings the round trips of a transaction cost more than its rows. What the statement relies on
+is known already (else the group takes the long way); it does nothing unless the catalogue is still at the generation
+that the verdicts were found by. A batch that is in the ledger already is left out, with its readings; a reading that is
+there already fails the whole statement. Both then take the long way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hub.database.pool import Connection
+from hub.ingest import ledger, store
+from hub.ingest.arrivals import Arrival, Item, Outcome
+from hub.ingest.catalogue import Catalogue, EpochKey
+from hub.ingest.commit import rows_of
+from hub.ingest.copy import Rows
+from hub.ingest.dictionary import Verdict
+from hub.ingest.intake import GROUP_READINGS_MAX
+from hub.ingest.records import moment
+from hub.ingest.verdict import Bounds, Part, judge
+from shared.columns import TIMESTAMP_US_MAX, DecodedColumns
+from shared.readings import Int64
+
+READINGS_MAX = 500
+
+_STATEMENT = f"""
+with entered as materialized (
+    select enter_ingest_at($1, $2::integer[]) as ok
+), block as materialized (
+    select draw_reading_block() * {GROUP_READINGS_MAX} as first_id from entered where ok
+), claimed as (
+    insert into ledger (epoch_id, seq, checksum, kind, readings, stored, clock_segment, taken_through_us, first_id)
+    select b.epoch_id, b.seq, b.checksum, b.kind, b.readings, b.readings, b.segment, b.through_us,
+           case when b.readings > 0 then block.first_id + b.place end
+    from block, unnest($3::integer[], $4::bigint[], $5::bigint[], $6::smallint[], $7::integer[], $8::integer[],
+                       $9::bigint[], $10::integer[])
+        as b (epoch_id, seq, checksum, kind, readings, segment, through_us, place)
+    order by b.epoch_id, b.seq
+    on conflict (epoch_id, seq) do nothing
+    returning epoch_id, seq
+), stored as (
+    insert into readings (series_id, profile, time, id, raw, physical, status)
+    select r.series_id, r.profile, timestamptz 'epoch' + r.time_us * interval '1 microsecond',
+           block.first_id + r.place - 1, nullif(r.raw, 'NaN'), nullif(r.physical, 'NaN'), r.status
+    from block, unnest($11::integer[], $12::bigint[], $13::integer[], $14::integer[], $15::bigint[],
+                       $16::double precision[], $17::double precision[], $18::smallint[])
+        with ordinality as r (epoch_id, seq, series_id, profile, time_us, raw, physical, status, place)
+    join claimed on claimed.epoch_id = r.epoch_id and claimed.seq = r.seq
+), dirtied as (
+    insert into dirty_minutes (first_id, series_ids, bucket_from, bucket_to)
+    select block.first_id, $19::integer[], $20, $21 from block where cardinality($19::integer[]) > 0
+), advanced as (
+    update epochs e
+    set taken_through = greatest(e.taken_through, timestamptz 'epoch' + t.through_us * interval '1 microsecond')
+    from block, (
+        select b.epoch_id, max(least(b.through_us, {TIMESTAMP_US_MAX})) as through_us
+        from unnest($3::integer[], $9::bigint[]) as b (epoch_id, through_us) group by b.epoch_id
+    ) as t
+    where e.id = t.epoch_id and t.through_us > 0
+)
+select epoch_id, seq from claimed
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QuickGroup:
+    """A small group, judged and ready.
+
+    Attributes:
+        generation: of the catalogue, by which it was judged.
+        epoch_ids: of each batch.
+        part: int64 (n,), which batch each row is of.
+        counts: readings of each batch.
+    """
+
+    generation: int
+    batches: list[Arrival]
+    epoch_ids: list[int]
+    rows: Rows
+    part: Int64
+    counts: list[int]
+    stretch: tuple[list[int], int, int]
+
+    async def run(self, connection: Connection) -> dict[int, Outcome]:
+        """Commit it. Returns: outcomes by place of the batch, without those that must take the long way.
+
+        Raises: UniqueViolationError when a reading is there already (nothing is committed then).
+        """
+        headers = [batch.header for batch in self.batches]
+        part = self.part.tolist()
+        series_ids, from_us, to_us = self.stretch
+        claimed = await connection.fetch(
+            _STATEMENT,
+            self.generation,
+            sorted(set(self.epoch_ids)),
+            self.epoch_ids,
+            [header.seq for header in headers],
+            [header.checksum for header in headers],
+            [header.kind for header in headers],
+            self.counts,
+            [ledger.segment_of(header) for header in headers],
+            [header.taken_through_us for header in headers],
+            np.searchsorted(self.part, np.arange(len(headers))).tolist(),
+            [self.epoch_ids[place] for place in part],
+            [headers[place].seq for place in part],
+            self.rows.series_id.tolist(),
+            self.rows.profile.tolist(),
+            self.rows.time_us.tolist(),
+            self.rows.raw.tolist(),
+            self.rows.physical.tolist(),
+            self.rows.status.tolist(),
+            series_ids,
+            moment(from_us),
+            moment(to_us),
+        )
+        there = {(row["epoch_id"], row["seq"]) for row in claimed}
+        return {
+            place: Outcome(self.counts[place])
+            for place, header in enumerate(headers)
+            if (self.epoch_ids[place], header.seq) in there
+        }
+
+
+def plan(items: Sequence[Item], catalogue: Catalogue, window_us: tuple[int, int]) -> QuickGroup | None:
+    """The group made ready for one statement; None where it has to take the long way."""
+    batches = [item for item in items if isinstance(item, Arrival) and isinstance(item.content, DecodedColumns)]
+    if len(batches) < len(items) or sum(batch.readings for batch in batches) > READINGS_MAX:
+        return None
+    epoch_of = _epochs(batches, catalogue)
+    known = catalogue.recall(epoch_of) if epoch_of is not None else None
+    if epoch_of is None or known is None:
+        return None
+    epoch_ids = [epoch_of[batch.header.agent_id, batch.header.epoch] for batch in batches]
+    parts = [
+        Part(batch.content, known.dictionaries[epoch_id])
+        for batch, epoch_id in zip(batches, epoch_ids, strict=True)
+        if isinstance(batch.content, DecodedColumns)
+    ]
+    judged = judge(parts, known.profiles.table, Bounds(*window_us, known.dropped_us))
+    if judged.asks or (judged.verdict != Verdict.STORE).any():
+        return None
+    rows = rows_of(judged, np.arange(len(judged)), 0, known.profiles)
+    stretches = store.stretches(rows.series_id, rows.time_us, judged.part) if len(rows) else [([], 0, 0)]
+    if len(stretches) > 1:
+        return None
+    counts = np.bincount(judged.part, minlength=len(batches)).tolist()
+    return QuickGroup(catalogue.generation, batches, epoch_ids, rows, judged.part, counts, stretches[0])
+
+
+def _epochs(batches: Sequence[Arrival], catalogue: Catalogue) -> Mapping[EpochKey, int] | None:
+    keys = {(batch.header.agent_id, batch.header.epoch) for batch in batches}
+    return {key: catalogue.epochs[key] for key in keys} if keys <= catalogue.epochs.keys() else None
