@@ -97,6 +97,6 @@ class Condition:
 
     def _count(self, readings: int, last_us: int, texts: Mapping[str, str]) -> None:
         self._readings += readings
-        self._last_reading_us = max(self._last_reading_us, last_us)
+        self._last_reading_us = last_us or self._last_reading_us  # may go back: so may the system's clock
         if texts:
             self._texts = dict(list({**self._texts, **texts}.items())[:TEXTS_MAX])

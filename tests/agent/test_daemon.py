@@ -207,7 +207,9 @@ async def test_a_step_of_the_systems_clock_opens_a_segment_in_which_sampling_goe
         if taken(settings, 10)() and step_ns == 0:
             step_ns = -3600 * 10**9
         status = StatusFiles(settings.data_dir).read()
-        return status is not None and bool(step_ns) and status.state.at_us < time.time() * 1e6 - 3e9
+        return (
+            status is not None and bool(step_ns) and status.state.devices[0].last_reading_us < time.time() * 1e6 - 3e9
+        )
 
     await running(settings, two_segments)
     data = [batch for batch in spooled(settings.data_dir) if batch.header.kind is Kind.DATA]

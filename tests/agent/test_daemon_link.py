@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
 from agent.configuration import load_settings
 from agent.daemon import run
-from agent.hub_link import credentials
+from agent.hub_link import credentials, link
 from agent.hub_link.credentials import Credentials, MqttAccess
 from agent.hub_link.link import HubLink
 from agent.identity import load_agent_id
 from agent.settings import Settings
 from agent.status import StatusFiles
 from drivers.simulators.modbus import ModbusSimulator, SimulatedRegister
+from shared import clock as clock_module
 from shared import topics
 from shared.columns import DecodedColumns
 from shared.messages import Binding, Config, Live, Profile, decode, encode
 from shared.readings import Status
+from shared.records import ClockRecord
 from tests.agent.hub_link.fake_hub import BrokerHub, FakeHub
 from tests.fixtures.servers import Mosquitto
 
@@ -42,6 +46,7 @@ def settings(tmp_path: Path, bench: ModbusSimulator, mosquitto: Mosquitto) -> Se
         f"""
         [agent]
         data_dir = '{tmp_path / "data"}'
+        shutdown_s = 20
         [hub]
         retry_s_max = 0.5
         [devices.bench]
@@ -130,6 +135,42 @@ async def test_a_stop_delivers_what_was_taken_and_says_goodbye(site: Site) -> No
     assert sum(len(each.columns) for each in site.stored()) == taken
     assert site.hub.states[-1].status == "offline"
     assert any(device.name == "bench" for state in site.hub.states for device in state.devices)
+
+
+async def test_a_stop_goes_on_delivering_to_a_slow_hub_for_a_while(site: Site) -> None:
+    site.fake.window_batches = 1
+    site.fake.delay_s_max = 0.5
+
+    async def check(site: Site) -> None:
+        await site.until(lambda: len(site.fake.ledger) > 10)
+
+    await site.run(check)
+    status = StatusFiles(site.settings.data_dir).read()
+    assert status is not None
+    assert sum(len(each.columns) for each in site.stored()) == status.state.devices[0].readings
+
+
+async def test_a_step_of_the_systems_clock_is_told_to_the_hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    step_ns = 0
+    stepping = SimpleNamespace(
+        time_ns=lambda: time.time_ns() + step_ns, monotonic_ns=time.monotonic_ns, monotonic=time.monotonic
+    )
+    monkeypatch.setattr(clock_module, "time", stepping)
+    monkeypatch.setattr(link, "TIME_LOOK_S", 0.1)
+
+    def measured() -> dict[int, ClockRecord]:
+        records = [record for record in site.fake.records(ClockRecord) if isinstance(record, ClockRecord)]
+        return {record.segment: record for record in records}
+
+    async def check(site: Site) -> None:
+        nonlocal step_ns
+        await site.until(lambda: 1 in measured())
+        step_ns = 3600 * 10**9
+        await site.until(lambda: 2 in measured())
+
+    await site.run(check)
+    assert measured()[1].step_us == 0
+    assert abs(measured()[2].step_us - 3_600_000_000) < 5_000_000
 
 
 async def test_a_bug_in_the_link_does_not_end_sampling(
