@@ -12,6 +12,8 @@ from shared.errors import SpoolUnavailable
 FORMAT = 1
 """`user_version` of the file."""
 BUSY_TIMEOUT_S = 5.0
+LOG_PAGES = 1000
+"""The write-ahead log is merged into the file when it has so many pages."""
 
 _MIGRATIONS = (
     """
@@ -90,6 +92,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             f"{path} cannot keep a write-ahead log (journal mode {mode})", hint="put data_dir on a local disk"
         )
     db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
     db.execute("PRAGMA journal_size_limit = 16777216")
     db.execute("PRAGMA temp_store = MEMORY")
     version = db.execute("PRAGMA user_version").fetchone()[0]

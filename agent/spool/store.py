@@ -342,6 +342,11 @@ class Store:
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def merge_every(self, pages: int) -> None:
+        """Merge the write-ahead log whenever it has so many pages."""
+        with translated():
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {int(pages)}").fetchall()
+
     def shrink(self, pages: int) -> None:
         """Give up to `pages` free pages back to the file system, if most of the file is empty."""
         with translated():

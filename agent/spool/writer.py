@@ -18,7 +18,7 @@ from uuid import UUID
 from agent.logging import event_log
 from agent.spool import salvage
 from agent.spool.batch import PendingBatch, Standing
-from agent.spool.connection import DiskFull, SpoolDamaged, connect
+from agent.spool.connection import LOG_PAGES, DiskFull, SpoolDamaged, connect
 from agent.spool.journal import Journal
 from agent.spool.lock import SpoolLock
 from agent.spool.quota import Quota
@@ -43,6 +43,7 @@ RESENT_AT_ONCE = 10_000
 _FRAME_BYTES = HEADER.size + CHECKSUM_BYTES + ROW_OVERHEAD_BYTES
 _TRY_FULL_DISK_AFTER_S = 30.0
 _KEPT_ON_FULL_DISK = 0.95
+_LOG_PAGES_ON_FULL_DISK = 64
 _SHRINK_PAGES = 512
 
 _log = event_log("spool")
@@ -123,8 +124,8 @@ class SpoolWriter:
         with self._lock:
             try:
                 self._commit(batches)
-            except DiskFull as error:
-                self._commit_on_full_disk(batches, error)
+            except DiskFull:
+                self._commit_on_full_disk(batches)
         if self.on_append is not None:
             self.on_append()
 
@@ -323,14 +324,20 @@ class SpoolWriter:
             self._journal.learn(series, profiles)
             self._declared = ([], [])
 
-    def _commit_on_full_disk(self, batches: Sequence[PendingBatch], error: DiskFull) -> None:
-        """A full disk is a smaller quota: what the policy gives up makes room inside the file.
-
-        The reserve lets the write-ahead log be merged first; otherwise it would go on growing where nothing can.
-        """
+    def _commit_on_full_disk(self, batches: Sequence[PendingBatch]) -> None:
+        """Merge the write-ahead log, which gives its space back; from now on often, lest it takes that again."""
         if not self._disk_full:
             _log.error("disk_full", path=self.path, policy=self.settings.policy)
             self._disk_full = True
+            self._store.merge_every(_LOG_PAGES_ON_FULL_DISK)
+        self._store.checkpoint()
+        try:
+            self._commit(batches)
+        except DiskFull as error:
+            self._commit_within_file(batches, error)
+
+    def _commit_within_file(self, batches: Sequence[PendingBatch], error: DiskFull) -> None:
+        """What the disk cannot give is a smaller quota: what the policy gives up makes room inside the file."""
         self._full_disk_until_s = time.monotonic() + _TRY_FULL_DISK_AFTER_S
         self._reserve.release()
         self._store.checkpoint()
@@ -347,6 +354,7 @@ class SpoolWriter:
         if self._reserve.restore() and self._disk_full:
             _log.info("disk_has_room_again", path=self.path)
             self._disk_full = False
+            self._store.merge_every(LOG_PAGES)
 
     def _make_room(self, needed_bytes: int) -> None:
         lost = self._quota.make_room(needed_bytes)
