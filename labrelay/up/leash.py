@@ -150,8 +150,10 @@ def _spawn(options: argparse.Namespace, lock: int, output: int) -> int:
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
     account = pwd.getpwnam(options.user) if options.user else None
     leash = os.getpid()
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)  # none may meet our handlers in the child
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         with contextlib.suppress(OSError):
             os.setpgid(child, child)
         return child
@@ -162,6 +164,7 @@ def _spawn(options: argparse.Namespace, lock: int, output: int) -> int:
             libc.prctl(_PR_SET_PDEATHSIG, int(signal.Signals["SIG" + options.orphan_signal]))
         if os.getppid() != leash:
             os._exit(CANNOT_RUN_EXIT_STATUS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         os.execvp(options.command[0], options.command)
     except OSError as error:
         os.write(2, f"leash: cannot run {options.command[0]}: {error.strerror}\n".encode())

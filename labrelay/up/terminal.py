@@ -34,13 +34,13 @@ class Terminal:
     def starting(self, what: str, detail: str = "") -> None:
         """Something is about to start; only shown where it is followed by `ready` on the same line."""
         if self._fancy:
-            print(f"\r\033[K  {self.styled('○', 'yellow')} {what:<14} {detail}", end="", file=self._stream, flush=True)
+            print(f"\r\033[K  {self.styled('○', 'yellow')} {what:<16} {detail}", end="", file=self._stream, flush=True)
 
     def ready(self, what: str, detail: str = "") -> None:
         """Something does its work."""
         seconds = self.styled(f"{time.monotonic() - self._started_s:5.1f} s", "dim")
         clear = "\r\033[K" if self._fancy else ""
-        self.say(f"{clear}  {self.styled('●', 'green')} {what:<14} {detail:<44} {seconds}")
+        self.say(f"{clear}  {self.styled('●', 'green')} {what:<16} {detail:<44} {seconds}")
 
     def warn(self, text: str) -> None:
         """Something that a person should know."""

@@ -79,6 +79,14 @@ def test_a_server_that_ignores_its_stop_signal_is_killed(new_spec: NewSpec, tmp_
     assert running.exit_status == 128 + signal.SIGKILL
 
 
+def test_a_server_that_is_stopped_at_once_ends_at_its_first_signal(new_spec: NewSpec) -> None:
+    for _ in range(10):
+        running = child.start(new_spec(SLEEP, stop=(StopStep(signal.SIGTERM, 3.0),)))
+        server_pid(running)
+        running.stop()
+        assert running.exit_status == 128 + signal.SIGTERM
+
+
 def test_what_a_server_has_forked_ends_with_it(new_spec: NewSpec, tmp_path: Path) -> None:
     forks = "import os, time; pid = os.fork(); open('{here}/forked', 'w').write(str(pid)) if pid else time.sleep(600)"
     running = child.start(new_spec(forks))
