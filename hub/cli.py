@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import getpass
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -87,6 +88,7 @@ def _run(settings: HubSettings) -> int:
     )
     app.state.on_failure = server.fail
     _check_files(settings, server.config)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when it has stopped, which is then done
     server.run()
     return 1 if server.failed or not server.started else 0
 
