@@ -120,7 +120,7 @@ class BrokerSettings(SettingsGroup):
     )
     broker_timeout_s: float = Field(default=10.0, gt=0, description="How long the broker may take to answer.")
     broker_retry_s_max: float = Field(
-        default=15.0, gt=0, description="Longest pause between attempts to reach the broker."
+        default=1.0, gt=0, description="Longest pause between attempts to reach the broker."
     )
     broker_lane_messages_max: int = Field(
         default=5000,

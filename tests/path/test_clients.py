@@ -171,7 +171,7 @@ def test_a_script_pushes_and_mosquitto_sub_sees_it_live(stack: Stack) -> None:
     agent = stack.new_agent("pushing", push_config(port))
     stack.enrol(agent, "pushing")
     agent.start()
-    wait_for(lambda: stack.get("/health/ready")["agents_online"] == 1, what="the agent at the hub")
+    wait_for(lambda: stack.health()["agents_online"] == 1, what="the agent at the hub")
     wait_for(lambda: ports.accepts("127.0.0.1", port), what="the push listener")
     assert [json.loads(answer) for answer in push(port, 5)] == [{"ok": True}] * 5
 

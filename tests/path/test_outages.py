@@ -113,12 +113,8 @@ def drained(stack: Stack, counter: Counter, agent: Agent) -> Callable[[], bool]:
     counter.simulator.stop()
 
     def empty() -> bool:
-        state = stack.get("/api/v1/agents", project_id=stack.project_id)["agents"][0]["state"]
-        return (
-            state["status"] == "online"
-            and state["spool"].get("pending_readings", 0) == 0
-            and state["devices"][0]["status"] != "ok"
-        )
+        (seen,) = stack.get("/api/v1/agents", project_id=stack.project_id)["agents"]
+        return bool(seen["online"] and seen["backlog_readings"] == 0 and seen["devices"][0]["status"] != "ok")
 
     return empty
 
@@ -146,7 +142,7 @@ def test_an_agent_that_starts_without_a_link_loses_nothing(stack: Stack, counter
     taken_before = counter.polls
     assert taken_before > 0.5 * OUTAGE_S / POLL_INTERVAL_S
     stack.broker.start()
-    wait_for(lambda: stack.get("/health/ready")["agents_online"] == 1, what="the agent at the hub")
+    wait_for(lambda: stack.health()["agents_online"] == 1, what="the agent at the hub")
     wait_for(drained(stack, counter, agent), timeout_s=60, what="an empty spool")
     check_everything_is_there(stack, at_least=taken_before)
 
@@ -157,7 +153,7 @@ def test_a_broker_away_for_a_minute_costs_nothing_and_live_values_come_first(
     stack: Stack, counter: Counter, agent: Agent
 ) -> None:
     agent.start()
-    wait_for(lambda: stack.get("/health/ready")["ingest"]["stored"] > 0, what="the first readings")
+    wait_for(lambda: stack.health()["ingest"]["stored"] > 0, what="the first readings")
     live = LiveListener(stack, sensor_id(stack, "counter.count"))
     try:
         wait_for(lambda: live.came, what="live values")

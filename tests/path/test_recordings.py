@@ -142,22 +142,21 @@ def _wait_for_configuration(stack: Stack, bindings: int) -> None:
     """Until the agent works with a configuration that knows all its sensors."""
 
     def current() -> bool:
-        for agent in stack.get("/api/v1/agents", project_id=stack.project_id)["agents"]:
-            state = agent.get("state") or {}
-            return agent["bindings"] >= bindings and state.get("generation") == agent["config_generation"]
-        return False
+        (agent,) = stack.get("/api/v1/agents", project_id=stack.project_id)["agents"]
+        in_force = agent["config_generation_in_force"] == agent["config_generation"]
+        return bool(agent["sensors"] >= bindings and in_force)
 
     wait_for(current, what="the agent's configuration")
 
 
 def _stored(stack: Stack) -> int:
-    count: int = stack.get("/health/ready")["ingest"]["stored"]
+    count: int = stack.health()["ingest"]["stored"]
     return count
 
 
 def _backlog(stack: Stack) -> int:
     agent = stack.get("/api/v1/agents", project_id=stack.project_id)["agents"][0]
-    pending: int = agent["state"]["spool"].get("pending_readings", 0)
+    pending: int = agent["backlog_readings"]
     return pending
 
 
