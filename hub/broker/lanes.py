@@ -21,6 +21,8 @@ LANE_BYTES_MAX: Mapping[str, int] = {
     "time": 4096,
 }
 """Largest message of each lane that is read."""
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""Of one lane, besides the bound on messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Lane:
     bytes_max: int
     counts: LaneCounts = field(default_factory=LaneCounts)
     dropping: bool = False
+    waiting_bytes: int = 0
 
     def offer(self, message: UpMessage) -> None:
         """Queue the message, or drop and count it. Never blocks."""
@@ -69,18 +72,20 @@ class Lane:
             )
             return
         self.counts.received += 1
-        try:
-            self.queue.put_nowait(message)
-        except asyncio.QueueFull:
+        if self.queue.full() or self.waiting_bytes + len(message.payload) > WAITING_BYTES_MAX:
             self.counts.dropped += 1
             if not self.dropping:
                 log.warning("event=lane_dropping lane=%s waiting=%d", self.name, self.queue.qsize())
             self.dropping = True
+            return
+        self.waiting_bytes += len(message.payload)
+        self.queue.put_nowait(message)
 
     async def work(self) -> None:
         """Hand messages to the handler until cancelled."""
         while True:
             message = await self.queue.get()
+            self.waiting_bytes -= len(message.payload)
             if self.dropping and self.queue.empty():
                 log.info("event=lane_recovered lane=%s dropped_total=%d", self.name, self.counts.dropped)
                 self.dropping = False
