@@ -23,13 +23,14 @@ from hub.access.first_admin import add_admin
 from hub.access.passwords import Passwords
 from hub.access.tokens import TokenSigner, load_or_make_key
 from hub.app import create_app
+from hub.configuration import load_settings
 from hub.database import incarnation
 from hub.database.migrate import migrate
 from hub.database.pool import translated
 from hub.database.storage import connect
 from hub.logs import configure_logging
 from hub.openapi import openapi_document
-from hub.settings import HubSettings, load_settings, read_secret
+from hub.settings import HubSettings, read_secret
 from shared.errors import ConfigurationError, LabrelayError
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.settings import HubSettings, load_settings, read_secret
+from hub.configuration import load_settings
+from hub.settings import HubSettings, read_secret
 from shared.errors import ConfigurationError
 
 PAGE = Path(__file__).parents[2] / "docs" / "hub-configuration.md"
