@@ -123,6 +123,7 @@ class Tail:
         windows = Windows(self.catalogue)
         try:
             cursor = self._cursor = await horizon(connection) - 1
+            self._announce()
             while self._waiting:
                 self._wake.clear()
                 end = await horizon(connection)

@@ -128,6 +128,22 @@ async def test_a_limit_is_kept_and_the_rest_follows(bench: Bench) -> None:
             assert await take_ids(subscription, sensors) == stored[2:]
 
 
+async def test_the_first_subscriber_is_woken_for_what_was_stored_before_it_came(bench: Bench) -> None:
+    sensor = await bench.sensor()
+    stored = await bench.store(await bench.series(sensor), [Reading(0)])
+    async with running(bench) as tail:
+        wake = asyncio.Event()
+        with tail.subscribe(wake, 0) as subscription:
+            seen: list[int] = []
+            async with asyncio.timeout(10):
+                while not seen:
+                    await wake.wait()
+                    wake.clear()
+                    while subscription.behind:
+                        seen += await take_ids(subscription, frozenset((sensor,)))
+    assert seen == stored
+
+
 async def test_streams_of_other_sensors_move_on_without_events(bench: Bench) -> None:
     sensor, other = await bench.sensor(), await bench.sensor("kiln")
     series = await bench.series(sensor)
