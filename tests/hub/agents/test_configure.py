@@ -1,0 +1,159 @@
+"""Agents are told of every change within a moment, whoever made it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from hub.agents.configure import Configurator, fitting
+from hub.database.ids import uuid7
+from hub.database.pool import transaction
+from shared import messages
+from shared.clock import AnchoredClock
+from shared.errors import LinkUnavailable
+from shared.messages import Binding, Config, Profile
+from tests.fixtures.readings import Bench, bench
+
+__all__ = ["bench"]
+
+
+class Link:
+    """Keeps the latest configuration of each agent, as a broker does."""
+
+    def __init__(self) -> None:
+        self.retained: dict[str, Config] = {}
+        self.count = 0
+        self.away = False
+        self.connected: list[Callable[[], None]] = []
+        self.arrived = asyncio.Event()
+
+    def on_connected(self, callback: Callable[[], None]) -> None:
+        self.connected.append(callback)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+        if self.away:
+            raise LinkUnavailable("away")
+        assert retain
+        self.retained[topic] = messages.decode(payload, Config)
+        self.count += 1
+        self.arrived.set()
+
+    async def until(self, agent_id: UUID, done: Callable[[Config], bool]) -> Config:
+        topic = f"labrelay/v1/agents/{agent_id}/down/config"
+        async with asyncio.timeout(20):
+            while topic not in self.retained or not done(self.retained[topic]):
+                self.arrived.clear()
+                await self.arrived.wait()
+        return self.retained[topic]
+
+
+@asynccontextmanager
+async def _configuring(bench: Bench, link: Link) -> AsyncIterator[Configurator]:
+    configurator = Configurator(bench.pool, link, AnchoredClock())
+    task = asyncio.create_task(configurator.run())
+    try:
+        yield configurator
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _agent(bench: Bench, sensor_id: UUID | None = None) -> UUID:
+    agent_id = uuid7()
+    async with transaction(bench.pool) as connection:
+        await connection.execute(
+            "insert into agents (id, project_id, name, mqtt_username) values ($1, $2, $3, '')",
+            agent_id,
+            bench.project_id,
+            str(agent_id),
+        )
+        if sensor_id is not None:
+            await connection.execute("insert into agent_bindings values ($1, 'oven', $2, 'bound')", agent_id, sensor_id)
+    return agent_id
+
+
+async def _publish_profile(bench: Bench, sensor_id: UUID) -> UUID:
+    profile_id = uuid7()
+    async with transaction(bench.pool) as connection:
+        await connection.execute(
+            """
+            insert into conversion_profiles (id, sensor_id, version, kind, payload, status, published_at)
+            values ($1, $2, $3, 'linear', $4, 'active', now())
+            """,
+            profile_id,
+            sensor_id,
+            str(profile_id),
+            {"a": 2.0, "b": 1.0},
+        )
+    return profile_id
+
+
+async def test_a_published_profile_reaches_the_agent_with_a_higher_generation(bench: Bench) -> None:
+    sensor_id, link = await bench.sensor(), Link()
+    agent_id = await _agent(bench, sensor_id)
+    async with _configuring(bench, link):
+        before = await link.until(agent_id, lambda config: bool(config.bindings))
+        assert before.bindings == [Binding("oven", sensor_id)]
+        await asyncio.sleep(0.3)
+        profile_id = await _publish_profile(bench, sensor_id)
+        after = await link.until(agent_id, lambda config: bool(config.bindings and config.bindings[0].profiles))
+    (profile,) = after.bindings[0].profiles
+    assert (profile.id, profile.kind, profile.payload) == (profile_id, "linear", {"a": 2.0, "b": 1.0})
+    assert after.generation > before.generation
+
+
+async def test_a_name_whose_sensor_is_gone_stays_deleted(bench: Bench) -> None:
+    sensor_id, link = await bench.sensor(), Link()
+    agent_id = await _agent(bench, sensor_id)
+    async with _configuring(bench, link):
+        await link.until(agent_id, lambda config: bool(config.bindings))
+        async with transaction(bench.pool) as connection:
+            await connection.execute("delete from sensors")
+        config = await link.until(agent_id, lambda config: config.bindings[0].state == "deleted")
+    assert config.bindings == [Binding("oven", None, "deleted")]
+
+
+async def test_everything_is_published_anew_when_the_broker_is_back(bench: Bench) -> None:
+    link = Link()
+    agent_id = await _agent(bench)
+    async with _configuring(bench, link):
+        first = await link.until(agent_id, lambda _: True)
+        link.retained.clear()
+        for callback in link.connected:
+            callback()
+        again = await link.until(agent_id, lambda _: True)
+    assert again.generation == first.generation
+
+
+async def test_what_could_not_be_published_is_published_later(bench: Bench) -> None:
+    link = Link()
+    link.away = True
+    agent_id = await _agent(bench)
+    async with _configuring(bench, link) as configurator:
+        configurator.touch([agent_id])
+        await asyncio.sleep(0.3)
+        link.away = False
+        await link.until(agent_id, lambda _: True)
+
+
+async def test_retired_agents_are_left_alone(bench: Bench) -> None:
+    link = Link()
+    retired, other = await _agent(bench), await _agent(bench)
+    async with transaction(bench.pool) as connection:
+        await connection.execute("update agents set status = 'retired' where id = $1", retired)
+    async with _configuring(bench, link) as configurator:
+        configurator.touch([retired])
+        await link.until(other, lambda _: True)
+    assert len(link.retained) == 1
+
+
+def test_a_configuration_that_is_too_large_goes_without_past_profiles() -> None:
+    rows = [{"raw": float(place), "physical": float(place)} for place in range(10_000)]
+    profiles = [
+        Profile(uuid7(), str(version), "lookup_table", {"table": rows}, version, version + 1) for version in range(20)
+    ]
+    payload = fitting(Config(1, 1, [Binding("oven", uuid7(), "bound", profiles)]))
+    assert len(payload) <= messages.MESSAGE_BYTES_MAX
+    assert [one.version for one in messages.decode(payload, Config).bindings[0].profiles] == ["19"]
