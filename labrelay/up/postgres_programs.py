@@ -40,6 +40,11 @@ def locate(user: str | None) -> Programs:
     package = Path(found.origin).parent
     if user is not None and not accounts.reachable(package / "pginstall" / "bin" / "postgres"):
         package = _copy_for_others(package)
+        if not accounts.reachable(package / "pginstall" / "bin" / "postgres"):
+            raise LabrelayError(
+                f"running as root, PostgreSQL runs as `{user}`, who cannot read {package}",
+                hint=f"make {SHARED_COPY} readable to others, or run as an ordinary user",
+            )
     programs = package / "pginstall" / "bin"
     return Programs(programs, _major(programs / "postgres"))
 
@@ -50,7 +55,9 @@ def _copy_for_others(package: Path) -> Path:
     target = SHARED_COPY / name
     if not target.exists():
         try:
-            SHARED_COPY.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not SHARED_COPY.exists():
+                SHARED_COPY.mkdir(parents=True)
+                SHARED_COPY.chmod(0o755)  # whatever the umask says
             unfinished = SHARED_COPY / f".{name}.{os.getpid()}"
             shutil.copytree(package, unfinished / package.name, ignore=_UNNEEDED)
             libraries = package.with_name(f"{package.name}.libs")
