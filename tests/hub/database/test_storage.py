@@ -194,3 +194,22 @@ async def test_json_values_survive(settings: HubSettings) -> None:
         async with acquire(storage.pool) as connection:
             assert await connection.fetchval("select $1::jsonb", value) == value
             assert await connection.fetchval("select $1::json", value) == value
+
+
+async def test_an_owner_who_is_no_superuser_suffices(settings: HubSettings, connection: Connection) -> None:
+    name = await connection.fetchval("select current_database()")
+    role = f"{name}_owner"
+    await connection.execute(f"create role {role} login password 'plain'")
+    try:
+        await connection.execute(f"alter database {name} owner to {role}")
+        await connection.execute(f"alter schema public owner to {role}")
+        url = urlsplit(settings.database_url.get_secret_value())
+        there = urlunsplit(url._replace(netloc=f"{role}:plain@{url.hostname}:{url.port}"))
+        async with running(settings.model_copy(update={"database_url": SecretStr(there)})) as storage:
+            await ready(storage)
+            assert storage.incarnation
+    finally:
+        await connection.execute(f"alter database {name} owner to current_user")
+        await connection.execute(f"reassign owned by {role} to current_user")
+        await connection.execute(f"drop owned by {role}")
+        await connection.execute(f"drop role {role}")
