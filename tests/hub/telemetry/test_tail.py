@@ -15,6 +15,7 @@ from hub.telemetry import tail as tails
 from hub.telemetry import windows
 from hub.telemetry.moments import to_us
 from hub.telemetry.tail import Since, Subscription, Tail, set_within
+from shared.errors import StorageUnavailable
 from tests.fixtures.readings import Bench, Reading
 
 
@@ -119,9 +120,7 @@ async def test_a_limit_is_kept_and_the_rest_follows(bench: Bench) -> None:
         start = await tail.last_id()
         with tail.subscribe(asyncio.Event(), start) as subscription:
             stored = await bench.store(series, [Reading(i) for i in range(5)])
-            async with asyncio.timeout(10):
-                while not subscription.behind:
-                    await asyncio.sleep(0.01)
+            await _until_behind(subscription)
             sensors = frozenset((sensor,))
             assert await take_ids(subscription, sensors, 2) == stored[:2]
             assert subscription.cursor == stored[1]
@@ -208,11 +207,37 @@ async def test_events_carry_the_reading_as_json(bench: Bench) -> None:
     async with running(bench) as tail:
         (id_,) = await bench.store(series, [Reading(0, raw=2.5)])
         with tail.subscribe(asyncio.Event(), id_ - 1) as subscription:
-            async with asyncio.timeout(10):
-                while not subscription.behind:
-                    await asyncio.sleep(0.01)
+            await _until_behind(subscription)
             delivery = await subscription.take(frozenset((sensor,)))
     head, event, data = delivery.body.rstrip(b"\n").split(b"\n")
     assert head == b"id: %d" % id_
     assert event == b"event: telemetry"
     assert orjson.loads(data.removeprefix(b"data: "))["raw_value"] == 2.5
+
+
+async def test_a_lost_database_ends_subscriptions_and_later_ones_work_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tails, "RETRY_S", 0.05)
+    sensor = await bench.sensor()
+    series = await bench.series(sensor)
+    async with running(bench) as tail:
+        start = await tail.last_id()
+        wake = asyncio.Event()
+        with tail.subscribe(wake, start) as subscription:
+            await asyncio.wait_for(wake.wait(), 10)
+            async with bench.pool.acquire() as connection:
+                await connection.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
+            with pytest.raises(StorageUnavailable):
+                await _until_behind(subscription)
+        stored = await bench.store(series, [Reading(0)])
+        assert await collect(tail, frozenset((sensor,)), 1, start) == stored
+
+
+async def _until_behind(subscription: Subscription) -> None:
+    async with asyncio.timeout(10):
+        while not subscription.behind:
+            await asyncio.sleep(0.01)
