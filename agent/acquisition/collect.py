@@ -9,6 +9,7 @@ what it has; the queue in front of it fills, and acquisition waits. That is visi
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -145,10 +146,17 @@ class Collector:
             _log.error("collector_crashed", exc_info=error)
 
     def _collect(self) -> None:
+        self._introduce()
         while not (self._intake.closed and not self._intake.readings and not self._pending.readings):
             self.step()
         if self._converter.capturing and not self.state.lost:
             self._commit(self._pending, self._intake.taken_through_us())
+
+    def _introduce(self) -> None:
+        """Declare the configured points before they have readings: the hub binds them and sends their profiles."""
+        self._declare()
+        with contextlib.suppress(SpoolFull, SpoolUnavailable):  # the first batch will take it along
+            self._spool.append([])
 
     def step(self) -> None:
         """Wait for something to do and do it: take, convert, show, commit what is due."""

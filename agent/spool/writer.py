@@ -130,8 +130,8 @@ class SpoolWriter:
             self.on_append()
 
     def declare(self, series: Sequence[SeriesEntry] = (), profiles: Sequence[ProfileEntry] = ()) -> None:
-        """Say what references stand for; written in the next `append`, before its batches. References are the
-        caller's, from 1 and below 2^31."""
+        """Say what references stand for; written in the next commit, before its batches. References are the caller's,
+        from 1 and below 2^31."""
         with self._lock:
             self._declared[0].extend(series)
             self._declared[1].extend(profiles)
@@ -302,7 +302,7 @@ class SpoolWriter:
                 for mark in marks:
                     mark()
                 self._serve_requests()
-                if batches:
+                if batches or series or profiles:
                     needed = sum(len(batch.body.content) + _FRAME_BYTES for batch in batches)
                     self._make_room(needed)
                     self._journal.declare(series, profiles)
@@ -320,7 +320,7 @@ class SpoolWriter:
         self._oldest_us = oldest_us
         for _ in marks:
             self._marks.popleft()
-        if batches:
+        if batches or series or profiles:
             self._journal.learn(series, profiles)
             self._declared = ([], [])
 
