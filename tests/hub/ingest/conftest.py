@@ -167,7 +167,8 @@ class Room:
         async with transaction(self.bench.pool) as connection:
             await connection.execute(
                 """
-                insert into conversion_profiles (id, sensor_id, version, kind, payload, status, valid_from, published_at)
+                insert into conversion_profiles
+                    (id, sensor_id, version, kind, payload, status, valid_from, published_at)
                 values ($1, $2, $3, $4, $5, 'active', $6, now())
                 """,
                 profile_id,

@@ -8,9 +8,9 @@ from typing import Any
 
 import asyncpg
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytest import fixture
 
 from hub.ingest.copy import COLUMNS, Rows, encode_rows
 
@@ -40,7 +40,7 @@ def _rows(of: list[tuple[Any, ...]]) -> Rows:
     )
 
 
-@fixture
+@pytest.fixture
 async def table(database_url: str) -> Any:
     """A connection with a table like `readings`."""
     connection = await asyncpg.connect(database_url)
