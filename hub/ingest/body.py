@@ -21,6 +21,7 @@ RESERVED = "__system"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NOT_A_NUMBER = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)\b")
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 
 Signal = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -60,6 +61,8 @@ def decode_body(content: bytes) -> TelemetryBody:
         plain = _PATH.sub("", message)
         raise invalid(found.group(1) if found else "body", plain[0].lower() + plain[1:]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if _NOT_A_NUMBER.search(content):
+            raise invalid("readings", "NaN and infinities are no values; leave such readings out") from None
         raise Problem(400, f"the body is not JSON: {error}", code="bad_request") from None
 
 

@@ -64,13 +64,9 @@ async def test_readings_are_accepted_and_counted_once(hub: Hub, sensor: Sensor) 
     again = await sensor.post([*readings, {"timestamp": "2026-03-02T12:00:02Z", "raw_value": 3}])
     assert again.json()["accepted"] == 1
     rows = await _rows(hub)
-    assert [
-        (row["time"].second, row["time"].microsecond, row["raw"], row["physical"], row["status"]) for row in rows
-    ] == [
-        (0, 0, 1.5, None, 0),
-        (1, 2, 2.0, 20.5, 2),
-        (2, 0, 3.0, None, 0),
-    ]
+    assert [(row["time"].second, row["time"].microsecond) for row in rows] == [(0, 0), (1, 2), (2, 0)]
+    values = [(row["raw"], row["physical"], row["status"]) for row in rows]
+    assert values == [(1.5, None, 0), (2.0, 20.5, 2), (3.0, None, 0)]
 
 
 async def test_meta_names_the_signal_and_belongs_to_the_reading_without_what_is_the_hubs(
@@ -83,36 +79,36 @@ async def test_meta_names_the_signal_and_belongs_to_the_reading_without_what_is_
     answer = await sensor.post(readings, meta={"signal": "z", "lot": "x", "__system": {"late": True}})
     assert answer.json()["accepted"] == 2, answer.text
     rows = await _rows(hub)
-    assert [(row["signal"], row["raw"]) for row in rows] == [("b", 1.0), ("a", 2.0)] or [
-        (row["signal"], row["raw"]) for row in rows
-    ] == [("a", 2.0), ("b", 1.0)]
+    assert [(row["signal"], row["raw"]) for row in rows] == [("a", 2.0), ("b", 1.0)]
     by_signal = {row["signal"]: row["meta"] for row in rows}
     assert by_signal["b"] == {"signal": "b", "run": 7, "lot": "x"}
     assert by_signal["a"] == {"signal": "z", "lot": "x"}
 
 
 @pytest.mark.parametrize(
-    "text",
+    "reading",
     [
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00Z", "raw_value": "1"}]}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00", "raw_value": 1}]}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "yesterday", "raw_value": 1}]}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00Z"}]}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "x": 1}]}',
-        '{"sensor_id": "SENSOR", "readings": []}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00Z", "raw_value": null}]}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "signal": "a\\u0000"}]}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "meta": {"a": "\\u0000"}}]}',
-        '{"sensor_id": "SENSOR", "readings": [{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1e999}]}',
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": "1"}',
+        '{"timestamp": "2026-03-02T12:00:00", "raw_value": 1}',
+        '{"timestamp": "yesterday", "raw_value": 1}',
+        '{"timestamp": "2026-03-02T12:00:00Z"}',
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "x": 1}',
+        "",
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": null}',
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": NaN}',
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": -Infinity}',
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1e999}',
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "signal": "a\\u0000"}',
+        '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "meta": {"a": "\\u0000"}}',
     ],
 )
-async def test_invalid_fields_are_named(sensor: Sensor, text: str) -> None:
-    answer = await sensor.post_text(text)
+async def test_invalid_fields_are_named(sensor: Sensor, reading: str) -> None:
+    answer = await sensor.post_text(f'{{"sensor_id": "SENSOR", "readings": [{reading}]}}')
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"].startswith("application/problem+json")
 
 
-@pytest.mark.parametrize("text", ["", "{", "\xff", '{"sensor_id": "SENSOR", "readings": [{"timestamp": NaN}]}'])
+@pytest.mark.parametrize("text", ["", "{", "\xff"])
 async def test_what_is_not_json_is_unreadable(sensor: Sensor, text: str) -> None:
     assert (await sensor.post_text(text)).status_code == 400
 
