@@ -36,7 +36,7 @@ VALUES_MAX = 20_000
 log = logging.getLogger(__name__)
 
 _SENSORS = """
-select b.sensor_name, b.sensor_id,
+select b.sensor_name, b.sensor_id, s.display_unit,
        array(select p.project_id from sensor_projects p where p.sensor_id = s.id) as projects
 from agent_bindings b
 join sensors s on s.id = b.sensor_id and s.status <> 'decommissioned'
@@ -53,6 +53,7 @@ Key: TypeAlias = tuple[UUID, UUID, str]
 class _Sensor:
     id: UUID
     projects: tuple[UUID, ...]
+    display_unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class LiveLane:
                 _finite(value.raw),
                 _finite(value.physical),
                 value.status,
-                value.unit,
+                value.unit if value.physical is None else sensor.display_unit,
             )
             readings.append(reading)
             for project_id in sensor.projects:
@@ -146,7 +147,7 @@ class LiveLane:
                 rows = await connection.fetch(_SENSORS, agent_id)
         except StorageUnavailable:
             return known.sensors if known is not None else {}
-        sensors = {row["sensor_name"]: _Sensor(row["sensor_id"], tuple(row["projects"])) for row in rows}
+        sensors = {row["sensor_name"]: _Sensor(row["sensor_id"], tuple(row["projects"]), row["display_unit"]) for row in rows}
         self._rosters[agent_id] = _Roster(sensors, self._clock.monotonic_s())
         return sensors
 

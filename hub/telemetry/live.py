@@ -45,6 +45,7 @@ class LiveReading:
     physical: float | None
     status: int
     unit: str = ""
+    """Of the physical value where there is one, else of the raw value."""
 
 
 @dataclass(slots=True)

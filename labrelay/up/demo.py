@@ -91,6 +91,7 @@ async def publish_profiles(data: DataDir, hub: HubApi, project_id: str) -> list[
         known = await hub.sensors(project_id)
         for name in sorted(missing.keys() & known.keys()):
             profile = missing.pop(name)
+            await hub.set_display_unit(known[name], profile["unit"])
             await hub.publish_profile(known[name], _PROFILE_VERSION, profile["kind"], profile["payload"])
         await asyncio.sleep(0.25 if missing else 0)
     if not missing:

@@ -78,6 +78,10 @@ class HubApi:
         if same["status"] == "draft":
             await self._call("POST", f"{path}/{same['id']}/publish", {})
 
+    async def set_display_unit(self, sensor_id: str, unit: str) -> None:
+        """Say in which unit the sensor's physical values are."""
+        await self._call("PATCH", f"/api/v1/sensors/{sensor_id}", {"display_unit": unit})
+
     async def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None
     ) -> Any:

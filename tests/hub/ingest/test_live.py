@@ -47,6 +47,7 @@ def _message(agent: Agent, *values: LiveValue) -> UpMessage:
 async def _bind(room: Room, agent: Agent, sensor_id: UUID) -> None:
     async with transaction(room.bench.pool) as connection:
         await connection.execute("insert into agent_bindings values ($1, 'oven', $2, 'bound')", agent.id, sensor_id)
+        await connection.execute("update sensors set display_unit = 'K' where id = $1", sensor_id)
 
 
 async def test_values_reach_watchers_and_dashboards(room: Room) -> None:
@@ -56,14 +57,24 @@ async def test_values_reach_watchers_and_dashboards(room: Room) -> None:
     async with _lane(room, live, dashboard) as lane:
         await lane.receive(_message(agent, LiveValue("oven", "value", NOW_US, 1.0, 3.0, 1, "°C")))
         (reading,) = live.latest(frozenset([sensor_id]))
-        assert (reading.signal, reading.raw, reading.physical, reading.unit) == ("value", 1.0, 3.0, "°C")
+        assert (reading.signal, reading.raw, reading.physical, reading.unit) == ("value", 1.0, 3.0, "K")
         async with asyncio.timeout(10):
             while not dashboard.retained:
                 await asyncio.sleep(0.01)
     ((topic, value),) = dashboard.retained.items()
     assert topic == f"labrelay/v1/projects/{room.bench.project_id}/live/{sensor_id}/value"
-    assert (value["raw"], value["physical"], value["status"], value["unit"]) == (1.0, 3.0, "converted", "°C")
+    assert (value["raw"], value["physical"], value["status"], value["unit"]) == (1.0, 3.0, "converted", "K")
     assert str(value["t"]).endswith("Z")
+
+
+async def test_a_raw_value_has_the_instruments_unit(room: Room) -> None:
+    agent, sensor_id = await room.agent(), await room.bench.sensor()
+    await _bind(room, agent, sensor_id)
+    live = LiveHub(clock=room.clock)
+    async with _lane(room, live, Dashboard()) as lane:
+        await lane.receive(_message(agent, LiveValue("oven", "value", NOW_US, 1.0, None, 0, "mV")))
+    (reading,) = live.latest(frozenset([sensor_id]))
+    assert (reading.physical, reading.unit) == (None, "mV")
 
 
 async def test_fast_values_are_conflated_for_dashboards(room: Room) -> None:
