@@ -19,13 +19,14 @@ import random
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.reasoncodes import ReasonCode
 
 from hub.broker.lanes import LANE_BYTES_MAX, Handler, Lane, LaneCounts, UpMessage
+from hub.metrics import Metrics
 from hub.settings import HubSettings, read_secret
 from shared import topics
 from shared.errors import ConfigurationError, CredentialsRefused, LabrelayError, LinkError, LinkUnavailable
@@ -93,6 +94,16 @@ class BrokerLink:
     def counts(self) -> Mapping[str, LaneCounts]:
         """What happened to messages, by lane."""
         return {name: lane.counts for name, lane in self._lanes.items()}
+
+    def measure(self, metrics: Metrics) -> None:
+        """Show the link on `/metrics`. After the lanes are handled."""
+        metrics.gauge("labrelay_broker_connected", "1 while messages pass", lambda: float(self.connected))
+        metrics.gauge("labrelay_broker_stray_messages", "Messages that no lane is for", lambda: float(self.stray))
+        for name, lane in self._lanes.items():
+            prefix = f"labrelay_lane_{name}"
+            metrics.gauge(f"{prefix}_waiting_messages", "Messages that wait", _asking(lane.queue, "qsize"))
+            for count in ("received", "dropped", "oversized", "failed"):
+                metrics.gauge(f"{prefix}_{count}_messages", f"Messages {count} so far", _asking(lane.counts, count))
 
     def waiting(self, lane: str) -> int:
         """Messages of a lane that wait for their handler."""
@@ -251,6 +262,14 @@ class BrokerLink:
             log.warning("event=broker_away error=%r", str(error))
         since_s = asyncio.get_running_loop().time() if self._state.connected else self._state.since_s
         self._state = LinkState(False, since_s, str(error))
+
+
+def _asking(of: object, name: str) -> Callable[[], float]:
+    def ask() -> float:
+        found: Any = getattr(of, name)
+        return float(found() if callable(found) else found)
+
+    return ask
 
 
 def _code(code: int | ReasonCode) -> int:
