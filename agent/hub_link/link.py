@@ -15,13 +15,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import aiomqtt
 
 from agent.hub_link import credentials as stored
-from agent.hub_link.broker import connected
+from agent.hub_link.broker import connected, publish, subscribe
 from agent.hub_link.control import Control, Handler
 from agent.hub_link.credentials import Credentials
 from agent.hub_link.live import LiveLane
@@ -122,7 +123,8 @@ class HubLink:
             while True:
                 access = await self._credentials()
                 began_s = time.monotonic()
-                await self._session(access)
+                async with asyncio.TaskGroup() as group:  # a task of its own: see `heed_cancellation`
+                    group.create_task(self._session(access), name="link session")
                 failures = 0 if time.monotonic() - began_s > self._settings.retry_s_max else failures + 1
                 await self._pause(access, failures)
         finally:
@@ -171,23 +173,19 @@ class HubLink:
 
     async def _serve(self, client: aiomqtt.Client, access: Credentials) -> None:
         agent_id = access.agent_id
-        await client.subscribe(
+        await subscribe(
+            client,
             [
                 (topics.down(agent_id, "ack"), 1),
                 (topics.down(agent_id, "config"), 1),
                 (topics.down(agent_id, "cmd"), 1),
                 (topics.down(agent_id, "time"), 0),
-            ]
+            ],
         )
         self._become(LinkStatus("online", f"{access.mqtt.host}:{access.mqtt.port}"))
 
         def lane(name: topics.Up, *, qos: int, retain: bool = False) -> Callable[[bytes], Awaitable[None]]:
-            topic = topics.up(agent_id, name)
-
-            async def publish(payload: bytes) -> None:
-                await client.publish(topic, payload, qos=qos, retain=retain)
-
-            return publish
+            return partial(publish, client, topics.up(agent_id, name), qos=qos, retain=retain)
 
         async with asyncio.TaskGroup() as group:
             group.create_task(self._receive(client), name="link receiver")

@@ -2,7 +2,7 @@
 
 One uplink lives as long as the agent; `run` is one connection. What is in flight stays so from one to the next and is
 then sent again first. Live values share the line: messages are as large as the broker confirms in a quarter of a
-second, and only `SENDERS` are on the way at once, so that a backlog never keeps a live value waiting for much longer.
+second, and only `MESSAGES_AT_ONCE` are on the way, so that a backlog never keeps a live value waiting for much longer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared.errors import SpoolUnavailable
 from shared.messages import Ack, EpochRange, Refusal
 from shared.wire import MESSAGE_BYTES_MAX
 
-SENDERS = 4
+MESSAGES_AT_ONCE = 4
 READ_BYTES_MAX = 1024 * 1024
 MARKS_EVERY_S = 0.2
 HOUSEKEEPING_EVERY_S = 5.0
@@ -91,8 +91,7 @@ class Uplink:
                 group.create_task(self._read_ahead(), name="uplink reader")
                 group.create_task(self._mark(), name="uplink marks")
                 group.create_task(self._watch(), name="uplink watch")
-                for number in range(SENDERS):
-                    group.create_task(self._send(publish), name=f"uplink sender {number}")
+                group.create_task(self._send(publish, group), name="uplink sender")
         finally:
             self._writer.on_append = None
 
@@ -132,6 +131,8 @@ class Uplink:
             await self._send_dictionary(bytes.fromhex(name))
         self._marked.set()
         self._changed.set()
+        if ack.later:
+            self._taken.set()  # the reader has to know when they are due
 
     async def _refused(self, refusal: Refusal) -> None:
         flight = self.window.refuse(bytes.fromhex(refusal.epoch), refusal.seq)
@@ -216,7 +217,7 @@ class Uplink:
         page = await self._held(lambda reader: reader.pending(after_id, limit=room, bytes_max=READ_BYTES_MAX))
         self._add(page)
         self._after_id = max(after_id, self._reader.last_id)
-        return self._after_id > after_id
+        return not self._reader.exhausted
 
     async def _held(self, read: Callable[[SpoolReader], list[StoredBatch]]) -> list[StoredBatch]:
         """Read batches that the quota cannot drop any more: held first, then looked at once more if it dropped some."""
@@ -243,19 +244,30 @@ class Uplink:
     async def _on_disk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def _send(self, publish: Publish) -> None:
+    async def _send(self, publish: Publish, group: asyncio.TaskGroup) -> None:
+        """Hand out what is due, `MESSAGES_AT_ONCE` at a time."""
+        slots = asyncio.Semaphore(MESSAGES_AT_ONCE)
         while True:
+            await slots.acquire()
             self._changed.clear()
             now_s = time.monotonic()
             message = self.window.next_message(now_s, self._message_bytes)
             if not message:
+                slots.release()
                 due_s = self.window.next_due_s()
                 await _wait(self._changed, None if due_s is None else due_s - now_s)
                 continue
-            if self.window.is_hungry:
+            if self.window.is_hungry and not self._reader.exhausted:
                 self._taken.set()
+            group.create_task(self._send_one(publish, message, slots), name="uplink message")
+
+    async def _send_one(self, publish: Publish, message: Sequence[StoredBatch], slots: asyncio.Semaphore) -> None:
+        began_s = time.monotonic()
+        try:
             await publish(b"".join([batch.content for batch in message]))
-            self._adapt(time.monotonic() - now_s)
+        finally:
+            slots.release()
+        self._adapt(time.monotonic() - began_s)
 
     def _adapt(self, confirmed_after_s: float) -> None:
         """Messages as large as the line takes in a moment."""

@@ -22,6 +22,7 @@ from shared.wire import decode
 DROPPED_AT_ONCE = 64
 """Batches that one gap record accounts for: not a record for every commit, no long stop of acquisition either."""
 EVICTED_AT_ONCE = 256
+RETIRE_EVERY_S = 1.0
 GAP_ALLOWANCE_BYTES = 4096
 """What a gap record may take over the quota, until the next batch makes room for it too."""
 
@@ -52,6 +53,7 @@ class Quota:
         self._held = held
         self.limit_bytes = settings.quota_bytes
         """Less than the quota while the disk is full."""
+        self._retire_again_s = 0.0
 
     def make_room(self, needed_bytes: int) -> int:
         """Room for so many bytes of new batches. Returns: readings that this cost.
@@ -79,15 +81,21 @@ class Quota:
         excess = depth.bytes[Standing.ACKED] - int(self._settings.quota_bytes * self._settings.retain_acked_share)
         if excess > 0:
             self._evict(excess)
+        now_s = self._clock.monotonic_s()
+        if now_s < self._retire_again_s:
+            return
         old_us = self._clock.now_us() - int(self._settings.retain_acked_s * 1e6)
         rows = self._store.expired(old_us, self._journal.ref, EVICTED_AT_ONCE)
         self._store.delete([row.id for row in rows])
+        if len(rows) < EVICTED_AT_ONCE:
+            self._retire_again_s = now_s + RETIRE_EVERY_S
         if rows:
             self._store.forget_epochs(self._journal.ref)
 
     def _evict(self, excess_bytes: int) -> bool:
         """Delete acknowledged batches, oldest first. Returns: whether there were any."""
-        rows = self._store.expired(1 << 62, self._journal.ref, EVICTED_AT_ONCE)
+        limit = min(EVICTED_AT_ONCE, 4 + excess_bytes // ROW_OVERHEAD_BYTES)
+        rows = self._store.expired(1 << 62, self._journal.ref, limit)
         self._store.delete([row.id for row in _enough(rows, excess_bytes)])
         return bool(rows)
 

@@ -30,6 +30,8 @@ class SpoolReader:
         self.corrupt: list[int] = []
         self.last_id = 0
         """Where the latest `pending` ended."""
+        self.exhausted = False
+        """Whether there was nothing behind it."""
 
     def close(self) -> None:
         """Close the file; the next call opens it anew."""
@@ -44,12 +46,15 @@ class SpoolReader:
         """
         ids: list[int] = []
         size = 0
+        self.exhausted = False
         sql = "SELECT id, bytes FROM batches WHERE standing = 0 AND id > ? ORDER BY id LIMIT ?"
         for batch_id, length in self._rows(sql, (after_id, limit)):
             size += length
             if ids and size > bytes_max:
                 break
             ids.append(batch_id)
+        else:
+            self.exhausted = len(ids) < limit
         if not ids:
             return []
         self.last_id = ids[-1]

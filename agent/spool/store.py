@@ -57,6 +57,8 @@ BATCH_TABLES = "batches b JOIN epochs e ON e.ref = b.epoch JOIN contents c ON c.
 _ROW = "id, epoch, seq, kind, readings, from_us, to_us, bytes, thinned"
 _EXPLAINING = f"({', '.join(str(int(kind)) for kind in EXPLAINING)})"
 _KEEP_FREE_PAGES = 4096
+_LOOKED_AT = 1024
+"""The oldest acknowledged batches, which are the first to expire; all of them would take too long on every commit."""
 
 
 @dataclass(slots=True)
@@ -291,8 +293,8 @@ class Store:
     def expired(self, before_us: int, running_ref: int, limit: int) -> list[Row]:
         """Acknowledged batches that were acknowledged before a time, oldest first; those that explain others stay."""
         sql = (
-            f"SELECT {_ROW} FROM batches b WHERE standing = 1 AND acked_us < ?"
-            f" AND (kind NOT IN {_EXPLAINING} OR (epoch <> ? AND NOT EXISTS"
+            f"SELECT {_ROW} FROM (SELECT * FROM batches WHERE standing = 1 ORDER BY id LIMIT {_LOOKED_AT}) b"
+            f" WHERE acked_us < ? AND (kind NOT IN {_EXPLAINING} OR (epoch <> ? AND NOT EXISTS"
             f" (SELECT 1 FROM batches o WHERE o.epoch = b.epoch AND (o.kind NOT IN {_EXPLAINING} OR o.standing <> 1))))"
             " ORDER BY id LIMIT ?"
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from shared.records import ClockRecord, SeriesEntry
 from tests.agent.hub_link.fake_hub import BrokerHub, FakeHub
 from tests.agent.spool.contents import numbers
 from tests.agent.spool.readings import AGENT, batch, columns, open_spool
+from tests.fixtures.proxy import FaultProxy
 from tests.fixtures.servers import Mosquitto
 
 SETTINGS = HubSettings(retry_s_min=0.05, retry_s_max=0.3, state_interval_s=0.5, connect_timeout_s=3.0, keepalive_s=5)
@@ -42,8 +44,12 @@ class Bench:
         self.spool: SpoolWriter = open_spool(folder, clock=AnchoredClock())
         self.lane = LiveLane(SERIES)
         self.configs: list[Config] = []
-        self.link = HubLink(
-            data_dir=folder,
+        self.link = self.new_link()
+
+    def new_link(self) -> HubLink:
+        """A link of this spool."""
+        return HubLink(
+            data_dir=self.folder,
             settings=SETTINGS,
             writer=self.spool,
             live=self.lane,
@@ -51,9 +57,11 @@ class Bench:
             on_config=self.configs.append,
         )
 
-    def enrol(self, password: str | None = None) -> None:
+    def enrol(self, password: str | None = None, port: int | None = None) -> None:
         """As enrolment would."""
-        mqtt = MqttAccess(self.broker.host, self.broker.port, self.broker.username, password or self.broker.password)
+        mqtt = MqttAccess(
+            self.broker.host, port or self.broker.port, self.broker.username, password or self.broker.password
+        )
         stored.store(self.folder, Credentials(AGENT, UUID(int=1), "bench", mqtt))
 
     async def until(self, condition: Callable[[], object], timeout_s: float = 30.0) -> None:
@@ -199,3 +207,77 @@ async def test_a_stopping_agent_says_goodbye_itself(tmp_path: Path, new_mosquitt
             message = await anext(aiter(client.messages))
     assert json.loads(message.payload)["status"] == "offline"  # type: ignore[arg-type]
     assert json.loads(message.payload)["instance"] == bench.spool.epoch.hex()  # type: ignore[arg-type]
+
+
+async def test_a_line_that_has_died_silently_is_noticed_and_replaced(
+    tmp_path: Path,
+    new_mosquitto: Callable[[], Mosquitto],
+    fault_proxy: Callable[[str, int], Awaitable[FaultProxy]],
+) -> None:
+    broker = new_mosquitto()
+    broker.start()
+    proxy = await fault_proxy(broker.host, broker.port)
+    bench = Bench(tmp_path, broker)
+    bench.enrol(port=proxy.port)
+    far = asyncio.create_task(bench.far.run(), name="fake hub")
+    link = asyncio.create_task(bench.link.run(), name="link")
+    await bench.until(lambda: bench.link.status.phase == "online")
+    proxy.half_open()
+    bench.spool.append([batch(number, 1) for number in range(50)])
+    await bench.until(lambda: bench.link.status.phase != "online", 20)
+    proxy.forward()
+    await bench.until(lambda: bench.spool.state().pending_batches == 0)
+    for task in (link, far):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    bench.spool.close()
+    assert bench.hub.readings() == list(range(50))
+
+
+async def test_a_cloned_disk_delivers_everything_of_both_once(
+    tmp_path: Path, new_mosquitto: Callable[[], Mosquitto]
+) -> None:
+    broker = new_mosquitto()
+    broker.start()
+    first = Bench(tmp_path / "first", broker)
+    first.spool.append([batch(number, 1) for number in range(20)])
+    first.spool.close()
+    shutil.copytree(tmp_path / "first", tmp_path / "clone")
+    original, clone = Bench(tmp_path / "first", broker), Bench(tmp_path / "clone", broker)
+    clone.far.hub = original.hub
+    original.spool.append([batch(100, 5)])
+    clone.spool.append([batch(200, 5)])
+    far = asyncio.create_task(original.far.run(), name="fake hub")
+    links = []
+    for bench in (original, clone):
+        bench.enrol()
+        links.append(asyncio.create_task(bench.link.run(), name="link"))
+    for bench in (original, clone):
+        await bench.until(lambda bench=bench: bench.spool.state().pending_batches == 0)  # type: ignore[misc]
+    instances = {state.instance for state in original.far.states if state.status == "online"}
+    for task in (*links, far):
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert instances == {original.spool.epoch.hex(), clone.spool.epoch.hex()}, "the clone shows"
+    original.spool.close()
+    clone.spool.close()
+    assert original.hub.readings() == [*range(20), *range(100, 105), *range(200, 205)]
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03])
+async def test_a_stop_at_any_moment_is_a_stop(
+    tmp_path: Path, new_mosquitto: Callable[[], Mosquitto], wait_s: float
+) -> None:
+    broker = new_mosquitto()
+    broker.start()
+    bench = Bench(tmp_path, broker)
+    bench.enrol()
+    for _ in range(5):
+        link = asyncio.create_task(bench.new_link().run(), name="link")
+        await asyncio.sleep(wait_s)
+        link.cancel()
+        done, _ = await asyncio.wait((link,), timeout=10)
+        assert done, "the cancellation was lost"
+    bench.spool.close()
