@@ -32,7 +32,9 @@ from hub.metrics import Metrics
 from hub.sensors.schedule import Activation
 from hub.services import Services
 from hub.settings import HubSettings
+from hub.telemetry.aggregate import Folding
 from hub.telemetry.live import LiveHub
+from hub.telemetry.summaries import Summaries
 from hub.telemetry.tail import Tail
 from hub.upkeep import Upkeep
 from shared.clock import AnchoredClock
@@ -67,6 +69,7 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
     broker.handle("state", services.presence.receive)
     broker.handle("live", live_lane.receive)
     broker.handle("time", TimeLane(broker, clock).receive)
+    broker.measure(metrics)
     background = (
         Part("database", storage.run),
         Part("broker", broker.run),
@@ -76,6 +79,8 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
         Part("tail", services.tail.run),
         Part("presence", lambda: services.presence.run(storage.pool)),
         Part("configuration", services.configurator.run),
+        Part("id summaries", Summaries(storage).run),
+        Part("aggregates", Folding(storage, clock).run),
         Part("profile activation", Activation(storage, clock).run),
         Part("upkeep", Upkeep(storage, clock).run),
     )

@@ -51,7 +51,9 @@ _FROM_MINUTES = f"""
 with dirty as materialized (
     select distinct series_id, bucket
     from dirty_minutes, unnest(series_ids) series_id, generate_series(
-        greatest(bucket_from, $6::timestamptz), least(bucket_to, $7::timestamptz - interval '1 minute'), interval '1 minute'
+        greatest(bucket_from, $6::timestamptz),
+        least(bucket_to, $7::timestamptz - interval '1 minute'),
+        interval '1 minute'
     ) bucket
     where series_ids && $1 and bucket_to >= $6 and bucket_from < $7 and series_id = any($1)
 ), parts as (

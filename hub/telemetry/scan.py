@@ -85,6 +85,11 @@ class Rows:
         )
 
     @staticmethod
+    def none() -> Rows:
+        """No rows."""
+        return decode(_SIGNATURE + bytes(_HEADER_BYTES - len(_SIGNATURE)) + b"\xff\xff")
+
+    @staticmethod
     def joined(parts: Sequence[Rows]) -> Rows:
         """All rows of at least one part, in order."""
         return Rows(
@@ -139,6 +144,15 @@ def timestamp(time_us: int) -> str:
 def _behind(time_us: int, id_: int) -> str:
     moment = timestamp(time_us)  # the first condition lets the planner leave out partitions
     return f"r.time >= {moment} and (r.time > {moment} or r.id > {int(id_)})"
+
+
+async def prefer_indexes(connection: Connection) -> None:
+    """Never read whole partitions, until the connection goes back to its pool.
+
+    The planner has no statistics of ids that were drawn since the last ANALYZE, and would rather read everything.
+    """
+    with translated():
+        await connection.execute("set enable_seqscan = off", timeout=TIMEOUT_S)
 
 
 async def horizon(connection: Connection) -> int:

@@ -22,7 +22,7 @@ from hub.database.pool import Connection, Pool, acquire
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.chunk import Chunk, Delivery
 from hub.telemetry.live import SensorIds
-from hub.telemetry.scan import Where, horizon
+from hub.telemetry.scan import Where, horizon, prefer_indexes
 from hub.telemetry.windows import Windows
 from shared.errors import StorageUnavailable
 
@@ -119,6 +119,7 @@ class Tail:
                 self._cursor = None
 
     async def _follow(self, connection: Connection) -> None:
+        await prefer_indexes(connection)
         await connection.add_listener(CHANNEL, self._on_notification)
         windows = Windows(self.catalogue)
         try:
@@ -217,6 +218,7 @@ class Subscription:
 
     async def _catch_up(self, sensor_ids: SensorIds, limit: int | None, until: int) -> Delivery:
         async with self._tail._catch_ups, acquire(self._tail._pool) as connection:
+            await prefer_indexes(connection)
             series = await self._tail.catalogue.series_of(connection, sensor_ids)
             where = Where(series=tuple(one.id for one in series), after=self._since.after if self._since else None)
             chunk = await self._windows.read(connection, self.cursor, until + 1, where)
