@@ -147,7 +147,9 @@ class LiveLane:
                 rows = await connection.fetch(_SENSORS, agent_id)
         except StorageUnavailable:
             return known.sensors if known is not None else {}
-        sensors = {row["sensor_name"]: _Sensor(row["sensor_id"], tuple(row["projects"]), row["display_unit"]) for row in rows}
+        sensors = {
+            row["sensor_name"]: _Sensor(row["sensor_id"], tuple(row["projects"]), row["display_unit"]) for row in rows
+        }
         self._rosters[agent_id] = _Roster(sensors, self._clock.monotonic_s())
         return sensors
 
