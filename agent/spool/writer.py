@@ -21,6 +21,7 @@ from agent.spool.batch import PendingBatch, Standing
 from agent.spool.connection import LOG_PAGES, DiskFull, SpoolDamaged, connect
 from agent.spool.journal import Journal
 from agent.spool.lock import SpoolLock
+from agent.spool.marks import Marks
 from agent.spool.quota import Quota
 from agent.spool.recode import ProfileOf, Recoder
 from agent.spool.reserve import Reserve
@@ -31,14 +32,13 @@ from shared.clock import Clock
 from shared.errors import SpoolUnavailable
 from shared.messages import SpoolState
 from shared.records import ClockRecord, Gap, ProfileEntry, SeriesEntry
-from shared.wire import CHECKSUM_BYTES, HEADER, Kind
+from shared.wire import CHECKSUM_BYTES, HEADER
 
 FILE_NAME = "spool.db"
 LOCK_NAME = "spool.lock"
 RESERVE_NAME = "spool.reserve"
 MARKS_MAX = 100_000
 """What the uplink may leave in the queue; acknowledgements beyond it are forgotten, and their batches sent again."""
-RESENT_AT_ONCE = 10_000
 
 _FRAME_BYTES = HEADER.size + CHECKSUM_BYTES + ROW_OVERHEAD_BYTES
 _TRY_FULL_DISK_AFTER_S = 30.0
@@ -80,7 +80,7 @@ class SpoolWriter:
         self._profile_of = profile_of
         self._version, self._host = version, host
         self._lock = threading.Lock()
-        self._marks: deque[Callable[[], None]] = deque()
+        self._marks: deque[Callable[[], object]] = deque()
         self._declared: tuple[list[SeriesEntry], list[ProfileEntry]] = ([], [])
         self._held: set[int] = set()
         self._dropped_readings = 0
@@ -138,32 +138,32 @@ class SpoolWriter:
 
     def note(self, record: Gap | ClockRecord) -> None:
         """Have a record written by the next commit. Never blocks on the disk."""
-        self._marks.append(lambda: self._note(record))
+        self._marks.append(lambda: self._journal.record(record))
 
     def acknowledge(self, epoch: bytes, first: int, last: int) -> None:
         """Mark a range of seqs as stored at the hub, with the next commit."""
         if len(self._marks) >= MARKS_MAX:
             return
         at_us = self._clock.now_us()
-        self._marks.append(lambda: self._store.acknowledge(epoch, first, last, at_us))
+        self._marks.append(lambda: self._on_file.acknowledge(epoch, first, last, at_us))
 
     def quarantine(self, batch_id: int, reason: str) -> None:
         """Set a batch aside for a person to look at, with the next commit."""
         _log.warning("batch_quarantined", batch=batch_id, reason=reason)
-        self._marks.append(lambda: self._store.stand((batch_id,), Standing.QUARANTINED, reason))
+        self._marks.append(lambda: self._on_file.quarantine(batch_id, reason))
 
     def quarantine_corrupt(self, batch_id: int) -> None:
         """Set a batch aside that does not verify, and record the gap, with the next commit."""
         _log.error("batch_corrupt", batch=batch_id, path=self.path)
-        self._marks.append(lambda: self._set_corrupt_aside(batch_id))
+        self._marks.append(lambda: self._on_file.set_corrupt_aside(batch_id))
 
     def relabel(self, batch_id: int, epoch: bytes, seq: int) -> None:
         """Give a batch an identity of the running epoch, with the next commit: the hub knows another one by its own."""
-        self._marks.append(lambda: self._relabel(batch_id, epoch, seq))
+        self._marks.append(lambda: self._on_file.relabel(batch_id, epoch, seq))
 
     def add_physical(self, batch_id: int) -> None:
         """Put the physical column into a batch, with the next commit."""
-        self._marks.append(lambda: self._add_physical(batch_id))
+        self._marks.append(lambda: self._on_file.add_physical(batch_id))
 
     def meet(self, incarnation: str) -> bool:
         """Learn which database is behind the hub. Returns: whether it is another one than before, so that all that is
@@ -173,13 +173,13 @@ class SpoolWriter:
             return False
         if before:
             _log.warning("hub_database_changed", before=before, now=incarnation)
-            self._marks.append(self._reoffer)
-        self._marks.append(lambda: self._store.set_meta("incarnation", incarnation))
+            self._marks.append(lambda: self._on_file.reoffer())
+        self._marks.append(lambda: self._on_file.set_incarnation(incarnation))
         return bool(before)
 
     def resend_quarantined(self) -> None:
         """Offer everything in quarantine again, with the next commit; what does not verify stays there."""
-        self._marks.append(self._resend_quarantined)
+        self._marks.append(lambda: self._on_file.resend_quarantined())
 
     @property
     def has_marks(self) -> bool:
@@ -272,7 +272,7 @@ class SpoolWriter:
         thinner = Thinner(store, journal, recoder)
         self._store: Store = store
         self._journal: Journal = journal
-        self._recoder: Recoder = recoder
+        self._on_file = Marks(store, journal, recoder, self._rewound)
         self._quota = Quota(
             self.settings, store, journal, thinner, clock=self._clock, held=lambda batch_id: batch_id in self._held
         )
@@ -301,7 +301,7 @@ class SpoolWriter:
             with self._store.transaction():
                 for mark in marks:
                     mark()
-                self._serve_requests()
+                self._on_file.serve_requests()
                 if batches or series or profiles:
                     needed = sum(len(batch.body.content) + _FRAME_BYTES for batch in batches)
                     self._make_room(needed)
@@ -372,61 +372,5 @@ class SpoolWriter:
         )
         self._attach_after_salvage(error)
 
-    def _note(self, record: Gap | ClockRecord) -> None:
-        self._journal.record(record)
-
-    def _set_corrupt_aside(self, batch_id: int) -> None:
-        found = self._store.row(batch_id)
-        if found is None or found[1] is Standing.QUARANTINED:
-            return
-        row, standing = found
-        self._store.stand((batch_id,), Standing.QUARANTINED, "corrupt")
-        if standing is Standing.PENDING and row.kind is Kind.DATA:
-            epoch = self._store.epoch_of(row.epoch_ref).hex()
-            readings, identity = row.readings, (epoch, row.seq, row.seq)
-            self._journal.record(Gap("corrupt", row.from_us, row.to_us, readings, batches=[identity]))
-
-    def _relabel(self, batch_id: int, epoch: bytes, seq: int) -> None:
-        found = self._store.row(batch_id)
-        if found is None or found[1] is Standing.ACKED:
-            return
-        if (self._store.epoch_of(found[0].epoch_ref), found[0].seq) != (epoch, seq):
-            return  # it has got another one already
-        if found[0].epoch_ref == self._journal.ref:
-            _log.error("epoch_in_use_elsewhere", epoch=self.epoch.hex())
-            self._journal.reopen()
-        if not self._recoder.relabel(found[0]):
-            self._store.stand((batch_id,), Standing.QUARANTINED, "conflict")
-
-    def _add_physical(self, batch_id: int) -> None:
-        found = self._store.row(batch_id)
-        if found is None or found[1] is Standing.ACKED:
-            return
-        content = self._recoder.with_physical(found[0])
-        if content is None:
-            self._store.stand(
-                (batch_id,), Standing.QUARANTINED, "physical column asked for, but its profile is unknown"
-            )
-        else:
-            self._store.replace(batch_id, content)
-
-    def _reoffer(self) -> None:
-        self._store.reoffer()
+    def _rewound(self) -> None:
         self.rewinds += 1
-
-    def _resend_quarantined(self) -> None:
-        rows = self._store.oldest(Standing.QUARANTINED, RESENT_AT_ONCE)
-        self._store.stand([row.id for row in rows], Standing.PENDING)
-        self.rewinds += 1
-
-    def _serve_requests(self) -> None:
-        for verb, batch_id in self._store.take_requests():
-            found = self._store.row(batch_id)
-            if found is None or found[1] is not Standing.QUARANTINED:
-                continue
-            _log.info("operator_request", verb=verb, batch=batch_id)
-            if verb == "resend":
-                self._store.stand((batch_id,), Standing.PENDING)
-                self.rewinds += 1
-            elif verb == "discard":
-                self._store.delete((batch_id,))

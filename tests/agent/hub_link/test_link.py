@@ -156,11 +156,16 @@ async def test_wrong_credentials_are_reported_and_new_ones_are_taken_up(bench: B
     await bench.until(lambda: bench.link.status.phase == "online")
 
 
-async def test_a_lost_agent_leaves_a_will_that_names_its_instance(bench: Bench) -> None:
-    bench.enrol()
+async def test_a_lost_agent_leaves_a_will_that_names_its_instance(
+    bench: Bench, fault_proxy: Callable[[str, int], Awaitable[FaultProxy]]
+) -> None:
+    proxy = await fault_proxy(bench.broker.host, bench.broker.port)
+    bench.enrol(port=proxy.port)
     await bench.until(lambda: bench.far.states)
-    assert bench.far.states[0].status == "online"
-    assert bench.far.states[0].instance == bench.spool.epoch.hex()
+    assert (bench.far.states[0].status, bench.far.states[0].instance) == ("online", bench.spool.epoch.hex())
+    await proxy.cut()
+    await bench.until(lambda: bench.far.states[-1].status == "offline")
+    assert bench.far.states[-1].instance == bench.spool.epoch.hex()
 
 
 async def test_live_values_overtake_the_backlog(bench: Bench) -> None:
