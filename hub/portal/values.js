@@ -135,7 +135,7 @@ export class Values {
     const { reading, row } = signal;
     const sensor = this.sensors.get(signal.sensorId);
     const converted = reading.physical_value !== null;
-    quantity(row.raw, reading.raw_value, sensor.input_unit || (sensor.active_profile_id ? "" : signal.unit));
+    quantity(row.raw, reading.raw_value, sensor.input_unit || signal.unit);
     quantity(row.physical, converted ? reading.physical_value : null, sensor.display_unit);
     row.row.classList.toggle("unconverted", !converted);
     const failed = reading.conversion_status === "conversion_failed";
