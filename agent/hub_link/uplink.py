@@ -65,6 +65,7 @@ class Uplink:
         self._hello = hello
         self._greeted = False
         self._after_id = 0
+        self._behind = False  # the spool may hold more than was read
         self._rewinds = writer.rewinds
         self._message_bytes = MESSAGE_BYTES_FIRST
         self._dictionary_sent_s: dict[bytes, float] = {}
@@ -213,11 +214,13 @@ class Uplink:
             self._add(await self._held(lambda reader: reader.by_id(due)), first=True)
         room, after_id = self.window.room, self._after_id
         if not self.window.is_hungry:
+            self._behind = True
             return False
         page = await self._held(lambda reader: reader.pending(after_id, limit=room, bytes_max=READ_BYTES_MAX))
         self._add(page)
         self._after_id = max(after_id, self._reader.last_id)
-        return not self._reader.exhausted
+        self._behind = not self._reader.exhausted
+        return self._behind
 
     async def _held(self, read: Callable[[SpoolReader], list[StoredBatch]]) -> list[StoredBatch]:
         """Read batches that the quota cannot drop any more: held first, then looked at once more if it dropped some."""
@@ -252,13 +255,13 @@ class Uplink:
             self._changed.clear()
             now_s = time.monotonic()
             message = self.window.next_message(now_s, self._message_bytes)
+            if self._behind and self.window.is_hungry:
+                self._taken.set()
             if not message:
                 slots.release()
                 due_s = self.window.next_due_s()
                 await _wait(self._changed, None if due_s is None else due_s - now_s)
                 continue
-            if self.window.is_hungry and not self._reader.exhausted:
-                self._taken.set()
             group.create_task(self._send_one(publish, message, slots), name="uplink message")
 
     async def _send_one(self, publish: Publish, message: Sequence[StoredBatch], slots: asyncio.Semaphore) -> None:

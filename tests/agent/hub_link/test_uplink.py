@@ -113,6 +113,21 @@ async def test_new_batches_go_out_as_they_are_taken(bench: Bench) -> None:
             await bench.until(lambda number=number: number in bench.hub.readings(), 2)  # type: ignore[misc]
 
 
+async def test_batches_taken_while_the_window_is_full_are_not_forgotten(bench: Bench) -> None:
+    bench.hub.window_batches = 4
+    bench.hub.silent = True
+    bench.spool.append([batch(number, 1) for number in range(4)])
+    async with bench.connected():
+        bench.uplink.window.grant(4)
+        await bench.until(lambda: bench.uplink.window.flights)
+        for number in range(4, 10):
+            bench.spool.append([batch(number, 1)])
+            await asyncio.sleep(0.02)
+        bench.hub.silent = False
+        await bench.drained()
+    assert bench.hub.readings() == list(range(10))
+
+
 async def test_what_the_hub_refuses_goes_to_quarantine_and_nothing_else_waits(bench: Bench) -> None:
     bench.spool.append([batch(number, 1) for number in range(10)])
     bench.hub.refuse[bench.spool.epoch, 5] = "not_yours"
