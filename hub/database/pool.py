@@ -138,7 +138,7 @@ def translate(error: BaseException) -> LabrelayError | None:
             f"the database is not available: {error or type(error).__name__}",
             hint="the hub goes on by itself as soon as the database answers",
         )
-    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) and not isinstance(error, ValueError):
         return StorageUnavailable(f"the connection to the database was lost: {error}")
     return None
 
