@@ -34,6 +34,11 @@ export class Trend {
     if (points.length > POINTS_MAX) points.shift();
   }
 
+  /** Begin anew. */
+  clear() {
+    this.points.length = 0;
+  }
+
   /** Draw the minute before `now`. */
   draw(now) {
     const from = now - WINDOW_MS;

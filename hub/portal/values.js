@@ -39,14 +39,13 @@ export class Values {
     const key = `${reading.sensor_id}/${reading.signal}`;
     let signal = this.signals.get(key);
     if (!signal) {
-      signal = { key, sensorId: reading.sensor_id, name: reading.signal, time: 0, trend: new Trend(), unit: "" };
+      signal = { key, sensorId: reading.sensor_id, name: reading.signal, time: 0, trend: new Trend(), unit: "", rawUnit: "" };
       this.signals.set(key, signal);
       this.stale = true;
     }
     const time = Date.parse(reading.timestamp);
-    const value = reading.physical_value ?? reading.raw_value;
-    signal.trend.add(time, reading.conversion_status === "conversion_failed" ? null : value);
-    if (reading.unit) signal.unit = reading.unit;
+    this.#trace(signal, time, reading);
+    if (reading.unit) signal[reading.physical_value === null ? "rawUnit" : "unit"] = reading.unit;
     if (time >= signal.time) {
       signal.time = time;
       signal.reading = reading;
@@ -61,6 +60,21 @@ export class Values {
     for (const signal of this.changed) if (signal.row) this.#fill(signal, now);
     this.changed.clear();
     for (const signal of this.signals.values()) if (signal.row) this.#age(signal, now);
+  }
+
+  /** Raw and physical values are never in one line: a profile that comes into force begins a new one. */
+  #trace(signal, time, reading) {
+    if (reading.conversion_status === "conversion_failed") {
+      signal.trend.add(time, null);
+      return;
+    }
+    const converted = reading.physical_value !== null;
+    if (converted !== signal.converted) {
+      if (time < signal.time) return;
+      signal.converted = converted;
+      signal.trend.clear();
+    }
+    signal.trend.add(time, reading.physical_value ?? reading.raw_value);
   }
 
   #build() {
@@ -135,8 +149,8 @@ export class Values {
     const { reading, row } = signal;
     const sensor = this.sensors.get(signal.sensorId);
     const converted = reading.physical_value !== null;
-    quantity(row.raw, reading.raw_value, sensor.input_unit || signal.unit);
-    quantity(row.physical, converted ? reading.physical_value : null, sensor.display_unit);
+    quantity(row.raw, reading.raw_value, sensor.input_unit || signal.rawUnit);
+    quantity(row.physical, converted ? reading.physical_value : null, sensor.display_unit || signal.unit);
     row.row.classList.toggle("unconverted", !converted);
     const failed = reading.conversion_status === "conversion_failed";
     const reason = reading.meta?.__system?.reason;

@@ -130,7 +130,7 @@ class Portal:
     def say(self, sensor_id: UUID, raw: float, physical: float | None, status: int = 1) -> None:
         """A live value of now."""
         now_us = self.services.clock.now_us()
-        self.services.live.offer([LiveReading(sensor_id, "value", now_us, raw, physical, status, "mV")])
+        self.services.live.offer([LiveReading(sensor_id, "value", now_us, raw, physical, status, "°C")])
 
     def _note(self, text: str) -> None:
         if "Content Security Policy" in text or "Uncaught" in text:
@@ -192,7 +192,7 @@ async def test_live_values_devices_backlog_and_lag_are_shown_as_they_come(portal
     row = page.locator("tr[data-signal='oven.temperature']")
     portal.say(sensor, 21.5, 215.25)
     await expect(row.locator(".physical")).to_have_text("215.25 °C")
-    await expect(row.locator(".raw")).to_have_text("21.5 mV")
+    await expect(row.locator(".raw")).to_have_text("21.5")
     await expect(row.locator(".spark path")).to_have_attribute("d", DRAWN)
     now_s = portal.services.now().timestamp() - START.timestamp()
     await bench.store(series, [Reading(now_s + 0.001, raw=1.0)])
@@ -222,7 +222,7 @@ async def test_a_sensor_that_appears_later_joins_the_table_and_can_be_filtered(p
 
 async def test_a_hub_that_goes_away_is_said_and_its_return_needs_no_reload(portal: Portal) -> None:
     bench = await portal.lab()
-    sensor = await bench.sensor("oven", "°C")
+    sensor = await bench.sensor("oven")
     page = await portal.signed_in()
     await portal.stop()
     await expect(page.locator("#notice")).to_contain_text("The hub does not answer")
@@ -236,7 +236,7 @@ async def test_a_hub_that_goes_away_is_said_and_its_return_needs_no_reload(porta
 
 async def test_the_page_fits_a_phone(portal: Portal) -> None:
     bench = await portal.lab()
-    sensor = await bench.sensor("oven.with.a.rather.long.name.as.laboratories.have.them", "°C")
+    sensor = await bench.sensor("oven.with.a.rather.long.name.as.laboratories.have.them")
     await portal.agent(bench, _state())
     page = await portal.signed_in(viewport={"width": 360, "height": 740})
     portal.say(sensor, 1.0, 7.5)
