@@ -28,7 +28,7 @@ up: $(STAMP)
 	@LABRELAY_UP_END_WITH_PARENT=1 exec $(BIN)/labrelay up $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist load --maxschedchunk 2 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
