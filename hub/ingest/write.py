@@ -51,6 +51,8 @@ _ANNOUNCE_HZ = 10.0
 _RETRY_S_MIN = 0.1
 _POST_ATTEMPTS_MAX = 2
 _COLLISIONS_MAX = 10
+_LONE_ATTEMPTS_MAX = 3
+"""How often a batch that failed alone, and not because the database was away, is tried."""
 _SUSPECT_GROUPS = 16
 """Groups for which an agent's readings go through staging after one of them was there already."""
 _DAY_US = 86_400_000_000
@@ -225,6 +227,9 @@ class IngestWriter:
                 self._suspect(group)
             except Exception as error:  # noqa: BLE001 - the writers' supervisor: no batch may stop the others
                 self._catalogue.forget()
+                if len(group) == 1 and attempts < _LONE_ATTEMPTS_MAX:
+                    await asyncio.sleep(pause_s)
+                    continue
                 await self._isolate(group, error)
                 return
             else:
