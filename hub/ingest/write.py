@@ -23,23 +23,20 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 
-from hub.database.partitions import NEW_PER_CALL_MAX, Partitions
-from hub.database.pool import Pool, acquire, transaction
+from hub.database.pool import acquire, transaction
 from hub.ingest.acknowledge import Acknowledger, BatchAnswer, Publisher
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.catalogue import Catalogue
 from hub.ingest.commit import Answer, Checkpoint, GroupCommit, Settled, no_checkpoint
 from hub.ingest.heartbeat import Heartbeats
 from hub.ingest.intake import Entry, Intake
+from hub.ingest.prepare import Database, Preparation
 from hub.ingest.quick import QuickGroup, plan
-from hub.ingest.register import complete_series, open_epochs, open_signals, register
 from hub.metrics import Metrics
 from hub.settings import HubSettings
 from shared.clock import Clock
-from shared.columns import DecodedColumns
 from shared.errors import StorageUnavailable
 from shared.readings import Int64
-from shared.records import Dictionary
 
 __all__ = ["Arrival", "IngestState", "IngestWriter", "Item", "Outcome", "Submission"]
 
@@ -65,19 +62,6 @@ class Notifiable(Protocol):
     def notify(self) -> None:
         """Something was committed."""
         ...
-
-
-class Database(Protocol):
-    """What is known of the database (`hub.database.storage.Storage`)."""
-
-    @property
-    def pool(self) -> Pool: ...
-
-    @property
-    def incarnation(self) -> UUID: ...
-
-    @property
-    def partitions(self) -> Partitions: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +115,7 @@ class IngestWriter:
             readings_max=settings.ingest_queue_readings_max, items_max=settings.ingest_queue_batches_max
         )
         self._catalogue = Catalogue()
+        self._preparation = Preparation(database, self._catalogue, sensors_max=settings.sensors_per_agent_max)
         self._suspects: dict[UUID, int] = {}
         self._announce = asyncio.Event()
         self._last_commit_s: float | None = None
@@ -257,7 +242,7 @@ class IngestWriter:
         window_us = self._window_us()
         settled: dict[int, Settled] = {}
         try:
-            await self._prepare(items, window_us)
+            await self._preparation.prepare(items, window_us)
             quick = None if careful else plan(items, self._catalogue, window_us)
             if quick is not None:
                 settled = await self._commit_quickly(quick, items)
@@ -273,7 +258,7 @@ class IngestWriter:
                 self._acknowledge(incarnation, settled.values())
         self._last_commit_s = self._clock.monotonic_s()
         self._commit_s.observe(self._last_commit_s - started_s)
-        await self._complete(list(settled.values()))
+        await self._preparation.complete(self._later(settled.values()))
         return [settled[place] for place in range(len(items))]
 
     async def _commit_quickly(self, quick: QuickGroup, items: Sequence[Item]) -> dict[int, Settled]:
@@ -305,35 +290,6 @@ class IngestWriter:
         past_us = max(now_us - self._settings.past_limit_days * _DAY_US, 0)
         return past_us, now_us + self._settings.future_skew_s * 1_000_000
 
-    async def _prepare(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
-        """What must be there before the transaction, each in one of its own: epochs, sensors, series, partitions."""
-        await self._prepare_partitions(items, window_us)
-        arrivals = [item for item in items if isinstance(item, Arrival)]
-        keys = dict.fromkeys((one.header.agent_id, one.header.epoch) for one in arrivals)
-        new = [key for key in keys if key not in self._catalogue.epochs]
-        if new:
-            async with transaction(self._database.pool) as connection:
-                self._catalogue.epochs.update(await open_epochs(connection, new))
-        for arrival in arrivals:
-            if isinstance(arrival.content, Dictionary) and arrival.content.series:
-                async with transaction(self._database.pool) as connection:
-                    sensors_max = self._settings.sensors_per_agent_max
-                    await register(connection, arrival.agent_id, arrival.content.series, sensors_max=sensors_max)
-        for item in items:
-            if isinstance(item, Submission) and not self._catalogue.has_post((item.sensor_id, item.signals)):
-                async with transaction(self._database.pool) as connection:
-                    await open_signals(connection, item.sensor_id, item.signals)
-
-    async def _prepare_partitions(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
-        columns = [_timestamps(item) for item in items if item.readings]
-        if not columns:
-            return
-        days = np.unique(np.concatenate(columns) // _DAY_US)
-        days = days[(days >= window_us[0] // _DAY_US) & (days <= window_us[1] // _DAY_US)]
-        for start in range(0, len(days), NEW_PER_CALL_MAX):
-            some = days[start : start + NEW_PER_CALL_MAX] * _DAY_US
-            await self._database.partitions.ensure(np.clip(some, *window_us))
-
     def _acknowledge(self, incarnation: UUID, settled: Collection[Settled]) -> None:
         headers = [(one.item.header, one.answer) for one in settled if isinstance(one.item, Arrival)]
         self.acknowledger.tell(
@@ -345,20 +301,8 @@ class IngestWriter:
         self._readings.add(sum(one.outcome.repeated for one in settled), outcome="repeated")
         self._readings.add(sum(one.outcome.set_aside for one in settled), outcome="set_aside")
 
-    async def _complete(self, settled: Sequence[Settled]) -> None:
-        """Make the series that batches to come again were waiting for."""
-        later = [one.item for one in settled if one.answer is Answer.LATER and isinstance(one.item, Arrival)]
-        keys = {(item.header.agent_id, item.header.epoch) for item in later}
-        epoch_ids = sorted(self._catalogue.epochs[key] for key in keys if key in self._catalogue.epochs)
-        if not epoch_ids:
-            return
-        try:
-            async with transaction(self._database.pool) as connection:
-                await complete_series(connection, epoch_ids)
-        except StorageUnavailable as error:
-            log.info("event=series_not_completed reason=%r", error.message)
-        for epoch_id in epoch_ids:
-            self._catalogue.outdate(epoch_id)
+    def _later(self, settled: Collection[Settled]) -> list[Arrival]:
+        return [one.item for one in settled if one.answer is Answer.LATER and isinstance(one.item, Arrival)]
 
     def _answer(self, group: Sequence[Entry], settled: Sequence[Settled]) -> None:
         for entry, one in zip(group, settled, strict=True):
@@ -399,13 +343,6 @@ class IngestWriter:
             except StorageUnavailable:
                 log.debug("event=commit_not_announced")
             await asyncio.sleep(1 / _ANNOUNCE_HZ)
-
-
-def _timestamps(item: Item) -> Int64:
-    if isinstance(item, Submission):
-        return item.columns.timestamp_us
-    assert isinstance(item.content, DecodedColumns)
-    return item.content.columns.timestamp_us
 
 
 def _without_posts(group: list[Entry], error: Exception) -> list[Entry]:

@@ -17,6 +17,8 @@ from shared.messages import Ack
 from shared.records import Dictionary, SeriesEntry
 from tests.hub.ingest.conftest import NOW_US, Room, columns
 
+pytestmark = pytest.mark.every_tier
+
 SCRIPT = Path(__file__).with_name("dying_writer.py")
 BATCHES, READINGS = 6, 40
 

@@ -18,6 +18,8 @@ from shared.readings import Columns, Status
 from shared.records import ClockRecord, Dictionary, Gap, SeriesEntry
 from tests.hub.ingest.conftest import NOW_US, Agent, Room, columns
 
+pytestmark = pytest.mark.every_tier
+
 LINEAR = ("linear", {"a": 2.0, "b": 1.0})
 NAN = float("nan")
 

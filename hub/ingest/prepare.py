@@ -1,0 +1,100 @@
+"""What must be there before a group is written: epochs, sensors, series, partitions. In transactions of their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+
+from hub.database.partitions import NEW_PER_CALL_MAX, Partitions
+from hub.database.pool import Pool, transaction
+from hub.ingest.arrivals import Arrival, Item, Submission
+from hub.ingest.catalogue import Catalogue
+from hub.ingest.register import complete_series, open_epochs, open_signals, register
+from shared.columns import DecodedColumns
+from shared.errors import StorageUnavailable
+from shared.readings import Int64
+from shared.records import Dictionary
+
+log = logging.getLogger(__name__)
+
+DAY_US = 86_400_000_000
+
+
+class Database(Protocol):
+    """What is known of the database (`hub.database.storage.Storage`)."""
+
+    @property
+    def pool(self) -> Pool: ...
+
+    @property
+    def incarnation(self) -> UUID: ...
+
+    @property
+    def partitions(self) -> Partitions: ...
+
+
+class Preparation:
+    """Makes what a group needs; all of it is idempotent.
+
+    Args:
+        sensors_max: sensors that one agent may have registered for it.
+    """
+
+    def __init__(self, database: Database, catalogue: Catalogue, *, sensors_max: int) -> None:
+        self._database = database
+        self._catalogue = catalogue
+        self._sensors_max = sensors_max
+
+    async def prepare(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
+        """What must be there before the transaction. Raises: StorageUnavailable."""
+        await self._prepare_partitions(items, window_us)
+        arrivals = [item for item in items if isinstance(item, Arrival)]
+        keys = dict.fromkeys((one.header.agent_id, one.header.epoch) for one in arrivals)
+        new = [key for key in keys if key not in self._catalogue.epochs]
+        if new:
+            async with transaction(self._database.pool) as connection:
+                self._catalogue.epochs.update(await open_epochs(connection, new))
+        for arrival in arrivals:
+            if isinstance(arrival.content, Dictionary) and arrival.content.series:
+                async with transaction(self._database.pool) as connection:
+                    entries = arrival.content.series
+                    await register(connection, arrival.agent_id, entries, sensors_max=self._sensors_max)
+        for item in items:
+            if isinstance(item, Submission) and not self._catalogue.has_post((item.sensor_id, item.signals)):
+                async with transaction(self._database.pool) as connection:
+                    await open_signals(connection, item.sensor_id, item.signals)
+
+    async def _prepare_partitions(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
+        columns = [_timestamps(item) for item in items if item.readings]
+        if not columns:
+            return
+        days = np.unique(np.concatenate(columns) // DAY_US)
+        days = days[(days >= window_us[0] // DAY_US) & (days <= window_us[1] // DAY_US)]
+        for start in range(0, len(days), NEW_PER_CALL_MAX):
+            some = days[start : start + NEW_PER_CALL_MAX] * DAY_US
+            await self._database.partitions.ensure(np.clip(some, *window_us))
+
+    async def complete(self, later: Sequence[Arrival]) -> None:
+        """Make the series that these batches, which are to come again, were waiting for."""
+        keys = {(item.header.agent_id, item.header.epoch) for item in later}
+        epoch_ids = sorted(self._catalogue.epochs[key] for key in keys if key in self._catalogue.epochs)
+        if not epoch_ids:
+            return
+        try:
+            async with transaction(self._database.pool) as connection:
+                await complete_series(connection, epoch_ids)
+        except StorageUnavailable as error:
+            log.info("event=series_not_completed reason=%r", error.message)
+        for epoch_id in epoch_ids:
+            self._catalogue.outdate(epoch_id)
+
+
+def _timestamps(item: Item) -> Int64:
+    if isinstance(item, Submission):
+        return item.columns.timestamp_us
+    assert isinstance(item.content, DecodedColumns)
+    return item.content.columns.timestamp_us
