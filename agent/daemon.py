@@ -38,6 +38,7 @@ from agent.settings import Settings
 from agent.signals import StopSignals
 from agent.spool.writer import SpoolWriter
 from agent.status import INTERVAL_S, LocalStatus, StatusFiles
+from agent.system_clock import opened_segment
 from shared.clock import AnchoredClock
 from shared.errors import ConfigurationError, CredentialsRefused, LabrelayError
 from shared.messages import Config, State
@@ -76,6 +77,7 @@ class Agent:
             version=product_version(),
             host=socket.gethostname(),
         )
+        self._spool.note(opened_segment(self._clock.segment, self._spool.started_us))
         self._acquisition = Acquisition(settings.devices, Outlet(self._intake, self._roster, self._clock))
         self._live = LiveLane(self._roster.series, interval_s=settings.hub.live_interval_s)
         self._collector = Collector(
@@ -142,6 +144,7 @@ class Agent:
             step_us = self._clock.check_step()
             if step_us:
                 _log.warning("system_clock_stepped", step_s=step_us / 1e6, segment=self._clock.segment)
+                self._spool.note(opened_segment(self._clock.segment, self._clock.now_us(), step_us))
                 self.link.stepped(step_us)
             await asyncio.to_thread(self._tell)
             await asyncio.sleep(INTERVAL_S)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 STEP_US_MIN = 500_000
@@ -40,16 +41,22 @@ class _Anchor:
     monotonic_ns: int
 
 
+_running_ns = (
+    partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns
+)
+"""A monotonic clock that goes on while the machine sleeps, where there is one; elsewhere waking looks like a step."""
+
+
 class AnchoredClock:
     """The system's monotonic clock, anchored to UTC once a segment. Safe to read from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._anchor = _Anchor(1, time.time_ns() // 1000, time.monotonic_ns())
+        self._anchor = _Anchor(1, time.time_ns() // 1000, _running_ns())
 
     def now_us(self) -> int:
         anchor = self._anchor
-        return anchor.utc_us + (time.monotonic_ns() - anchor.monotonic_ns) // 1000
+        return anchor.utc_us + (_running_ns() - anchor.monotonic_ns) // 1000
 
     def monotonic_s(self) -> float:
         return time.monotonic()
@@ -67,7 +74,7 @@ class AnchoredClock:
             step_us = time.time_ns() // 1000 - self.now_us()
             if abs(step_us) < STEP_US_MIN:
                 return 0
-            self._anchor = _Anchor(self._anchor.segment + 1, time.time_ns() // 1000, time.monotonic_ns())
+            self._anchor = _Anchor(self._anchor.segment + 1, time.time_ns() // 1000, _running_ns())
             return step_us
 
 

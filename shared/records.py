@@ -81,15 +81,18 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ClockRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A clock segment's offset to the hub's clock.
+    """What is known of a clock segment. One is written as it opens, and one whenever the hub's clock was asked.
 
     Attributes:
         segment: number within the epoch.
         opened_us: the segment's first moment, by the segment's own clock.
-        offset_us: hub minus agent.
-        uncertainty_us: half the round trip of the best exchange.
+        offset_us: hub minus agent; 0 unless measured.
+        uncertainty_us: half the round trip of the best exchange; of `system`, the greatest error that the operating
+            system admits; of `none`, -1.
         measured_us: when, by the segment's own clock.
         step_us: by how much the system's clock had been stepped as the segment opened.
+        source: `hub` measured against the hub; `system` the operating system vouches for its clock (it is kept by a
+            time service); `none` nobody does.
     """
 
     segment: int
@@ -98,6 +101,7 @@ class ClockRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     uncertainty_us: int
     measured_us: int
     step_us: int = 0
+    source: Literal["hub", "system", "none"] = "hub"
 
 
 Record = Opening | Dictionary | Gap | ClockRecord

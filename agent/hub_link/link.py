@@ -204,12 +204,12 @@ class HubLink:
             group.create_task(self._measure_again(ask_time), name="link time")
 
     async def _measure_again(self, ask_time: Callable[[bytes], Awaitable[None]]) -> None:
-        measured_s = time.monotonic()
+        measured_s, tried = time.monotonic(), self._clock.segment
         while True:
             await asyncio.sleep(TIME_LOOK_S)
             due_s = TIME_LOOK_S * 10 if self._meter.is_due else self._settings.time_interval_s
-            if time.monotonic() - measured_s >= due_s:
-                measured_s = time.monotonic()
+            if tried != self._clock.segment or time.monotonic() - measured_s >= due_s:
+                measured_s, tried = time.monotonic(), self._clock.segment
                 await self._measure(ask_time)
 
     async def _measure(self, ask_time: Callable[[bytes], Awaitable[None]]) -> None:

@@ -160,7 +160,7 @@ async def test_a_step_of_the_systems_clock_is_told_to_the_hub(site: Site, monkey
 
     def measured() -> dict[int, ClockRecord]:
         records = [record for record in site.fake.records(ClockRecord) if isinstance(record, ClockRecord)]
-        return {record.segment: record for record in records}
+        return {record.segment: record for record in records if record.source == "hub"}
 
     async def check(site: Site) -> None:
         nonlocal step_ns
@@ -191,3 +191,16 @@ async def test_a_bug_in_the_link_does_not_end_sampling(
 
     await site.run(check)
     assert "link_crashed" in caplog.messages
+
+
+async def test_every_segment_opens_with_what_the_system_says_of_its_clock(site: Site) -> None:
+    def opened() -> list[ClockRecord]:
+        records = [record for record in site.fake.records(ClockRecord) if isinstance(record, ClockRecord)]
+        return [record for record in records if record.source != "hub"]
+
+    async def check(site: Site) -> None:
+        await site.until(lambda: bool(opened()))
+
+    await site.run(check)
+    [record] = opened()
+    assert (record.segment, record.offset_us, record.step_us) == (1, 0, 0)
