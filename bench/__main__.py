@@ -18,7 +18,10 @@ def names() -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; prints one JSON object with `--json`, a line a figure without."""
+    """Entry point; prints one JSON object with `--json`, a line a figure without.
+
+    Returns: 1 when the benchmark has a `passed` of its own that says so, else 0.
+    """
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     benchmarks = parser.add_subparsers(dest="name", required=True, metavar="|".join(names()))
     modules: dict[str, Any] = {}
@@ -36,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         width = max(map(len, figures))
         for key, value in figures.items():
             print(f"{key:<{width}}  {value:.6g}" if isinstance(value, float) else f"{key:<{width}}  {value}")
-    return 0
+    passed = getattr(modules[options.name], "passed", None)
+    return 0 if passed is None or passed(figures) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""What is done to files: bytes flipped, pages overwritten, disks filled."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from random import Random
+
+MAGIC = b"LRB\x01"
+_DATA_KIND = 3
+_HEADER_BYTES = 80
+_KIND_AT, _LENGTH_AT = 8, 4
+_FILL_BYTES = 1 << 20
+
+
+def flip_batches(spool: Path, random: Random, count: int) -> int:
+    """Flip one byte inside some of the youngest data batches, wherever they lie in the file and its log.
+
+    Returns: how many were hit.
+    """
+    places = [
+        (path, at) for path in (spool, spool.with_name("spool.db-wal")) if path.exists() for at in _batches_in(path)
+    ]
+    chosen = random.sample(places[-50:], min(count, len(places)))
+    for path, at in chosen:
+        with path.open("r+b") as file:
+            file.seek(at + _HEADER_BYTES + random.randrange(200))
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes((byte[0] ^ 1 << random.randrange(8),)))
+    return len(chosen)
+
+
+def _batches_in(path: Path) -> list[int]:
+    found: list[int] = []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        at = view.find(MAGIC)
+        while at >= 0:
+            size = int.from_bytes(view[at + _LENGTH_AT : at + _LENGTH_AT + 4], "little")
+            if size > 600 and at + _KIND_AT < len(view) and view[at + _KIND_AT] == _DATA_KIND:
+                found.append(at)
+            at = view.find(MAGIC, at + 1)
+    return found
+
+
+def overwrite_pages(spool: Path, random: Random, count: int) -> list[int]:
+    """Put noise on some pages, the first one excepted (a file without a header is a lost disk, not a damaged one).
+
+    Returns: their numbers.
+    """
+    with spool.open("r+b") as file:
+        file.seek(16)
+        size = int.from_bytes(file.read(2), "big") or 4096
+        if size == 1:
+            size = 65536
+        pages = spool.stat().st_size // size
+        chosen = sorted(random.sample(range(2, pages + 1), min(count, max(pages - 1, 0))))
+        for page in chosen:
+            file.seek((page - 1) * size)
+            file.write(random.randbytes(size))
+    return chosen
+
+
+def fill(ballast: Path) -> None:
+    """Take all the room that the disk has left."""
+    with ballast.open("wb", buffering=0) as file:
+        size = _FILL_BYTES
+        while size:
+            try:
+                file.write(bytes(size))
+            except OSError:
+                size //= 2

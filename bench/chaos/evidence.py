@@ -1,0 +1,166 @@
+"""What an agent has taken, as its own spool file shows it: read with SQLite and struct, past the product.
+
+A reading is known by (agent, point, number): the instrument never gives a number twice. The three make one int64 key.
+Only the columns inside a batch are decoded with `shared.wire`; the identity is parsed here, and must be that of the
+row in which the batch lies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared import wire
+from shared.columns import DecodedColumns
+from shared.errors import WireError
+from shared.records import Dictionary
+
+Keys = NDArray[np.int64]
+Identity = tuple[bytes, int]
+
+POINT_SHIFT = 32
+AGENT_SHIFT = 48
+_IDENTITY = struct.Struct("<28x16sQ")
+_PENDING, _ACKED, _QUARANTINED = 0, 1, 2
+_LATEST = 20
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One batch of readings that was seen in a spool."""
+
+    keys: Keys
+    from_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a spool holds at one moment, by identity."""
+
+    pending: frozenset[Identity]
+    quarantined: frozenset[Identity]
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that one agent was seen to take. Not thread-safe.
+
+    Args:
+        agent: its number.
+
+    Attributes:
+        foreign: batches whose own identity is not that of their row.
+        unnamed: batches whose dictionary was destroyed before it was seen; they are not judged.
+    """
+
+    agent: int
+    taken: dict[Identity, Taken] = field(default_factory=dict)
+    foreign: int = 0
+    unnamed: int = 0
+    _points: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    _read_through: dict[Path, int] = field(default_factory=dict)
+
+    def look(self, spool: Path, *, down: bool = False) -> Standing | None:
+        """Read what is new, and what stands where. Returns: None when the file cannot be read now.
+
+        Args:
+            down: nobody runs on it: a copy is read, so that SQLite does not tidy up the original.
+        """
+        try:
+            if not down:
+                return self._read(spool, spool)
+            with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+                files = [str(path) for path in spool.parent.glob("spool.db*")]
+                subprocess.run(["cp", *files, folder], check=True, timeout=60)
+                return self._read(Path(folder) / spool.name, spool)
+        except (sqlite3.Error, OSError, subprocess.SubprocessError):
+            return None
+
+    def reread(self, spool: Path) -> None:
+        """The file is another one than before."""
+        self._read_through.pop(spool, None)
+
+    def withdraw(self, identities: Iterable[Identity]) -> int:
+        """Somebody has destroyed what was taken, disk and all. Returns: how many readings that were."""
+        return sum(len(gone.keys) for identity in identities if (gone := self.taken.pop(identity, None)) is not None)
+
+    def keys(self, *, since_us: int = 0, without: Iterable[Identity] = ()) -> Keys:
+        """Everything taken since a time, but for some batches."""
+        left_out = set(without)
+        parts = [
+            batch.keys
+            for identity, batch in self.taken.items()
+            if batch.from_us >= since_us and identity not in left_out
+        ]
+        return np.concatenate(parts) if parts else _NONE
+
+    def latest(self) -> list[Taken]:
+        """The batches that were seen last."""
+        return [self.taken[identity] for identity in islice(reversed(self.taken), _LATEST)]
+
+    def of(self, identities: Iterable[Identity]) -> Keys:
+        """What is in these batches, as far as they were seen."""
+        parts = [self.taken[identity].keys for identity in identities if identity in self.taken]
+        return np.concatenate(parts) if parts else _NONE
+
+    def _read(self, path: Path, known_as: Path) -> Standing:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2.0)) as db:
+            db.execute("BEGIN")
+            after = self._read_through.get(known_as, 0)
+            for kind in (int(wire.Kind.DICTIONARY), int(wire.Kind.DATA)):  # names first
+                for row in db.execute(
+                    "SELECT b.id, e.epoch, b.seq, c.content FROM batches b JOIN epochs e ON e.ref = b.epoch"
+                    " JOIN contents c ON c.id = b.id WHERE b.id > ? AND b.kind = ? ORDER BY b.id",
+                    (after, kind),
+                ):
+                    self._note(kind, (bytes(row[1]), row[2]), bytes(row[3]))
+                    self._read_through[known_as] = max(self._read_through.get(known_as, 0), row[0])
+            standing: dict[int, set[Identity]] = {_PENDING: set(), _QUARANTINED: set()}
+            for epoch, seq, stands in db.execute(
+                "SELECT e.epoch, b.seq, b.standing FROM batches b JOIN epochs e ON e.ref = b.epoch"
+                " WHERE b.standing <> ? AND b.kind = ?",
+                (_ACKED, int(wire.Kind.DATA)),
+            ):
+                standing[stands].add((bytes(epoch), seq))
+            db.execute("ROLLBACK")
+        return Standing(frozenset(standing[_PENDING]), frozenset(standing[_QUARANTINED]))
+
+    def _note(self, kind: int, identity: Identity, content: bytes) -> None:
+        if kind == wire.Kind.DATA and identity in self.taken:
+            return
+        try:
+            batch = wire.decode(content)
+        except WireError:
+            return  # damaged on purpose; what it held was noted when it was sound
+        if tuple(_IDENTITY.unpack_from(content)) != identity:
+            self.foreign += 1
+            return
+        if isinstance(batch.content, Dictionary):
+            for entry in batch.content.series:
+                self._points[identity[0], entry.ref] = int(entry.sensor.rpartition(".p")[2])
+        elif isinstance(batch.content, DecodedColumns):
+            columns = batch.content.columns
+            refs, places = np.unique(columns.series, return_inverse=True)
+            known = [self._points.get((identity[0], int(ref))) for ref in refs]
+            if None in known:
+                self.unnamed += 1
+                return
+            points = np.array(known, np.int64)[places]
+            keys = key_of(self.agent, points, columns.raw.astype(np.int64))
+            self.taken[identity] = Taken(keys, int(columns.timestamp_us.min()))
+
+
+def key_of(agent: int, points: Keys, numbers: Keys) -> Keys:
+    """One int64 for each (agent, point, number)."""
+    return (np.int64(agent) << AGENT_SHIFT) | (points << POINT_SHIFT) | numbers

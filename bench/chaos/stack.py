@@ -1,0 +1,256 @@
+"""The real thing in one folder: PostgreSQL with fsync, Mosquitto, a hub, agents and instruments, each a process.
+
+::
+
+    instrument ─[instrument-x]─ agent x ─[agents]─ Mosquitto ─[hub-broker]─ hub ─[hub-database]─ PostgreSQL
+
+The names in brackets are lines that can be broken (`bench.chaos.links`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.chaos.instrument import POINTS
+from bench.chaos.links import Links
+from bench.chaos.server import Server
+from labrelay.up import mosquitto, ports, postgres
+from labrelay.up.child import ChildSpec
+from shared.errors import LabrelayError
+
+AGENTS = ("a", "b")
+SMALL_DISK_BYTES = 192 * 1024 * 1024
+_ADMIN_PASSWORD = "Correct-Horse-1"
+_HTTP_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 60.0
+
+
+@dataclass(slots=True)
+class Agent:
+    """An agent, its instrument, and where it keeps its data."""
+
+    name: str
+    folder: Path
+    config: Path
+    server: Server
+    instrument: Server
+    instrument_port: int
+    small_disk: bool
+
+    @property
+    def data_dir(self) -> Path:
+        """Holds the spool."""
+        return self.folder / "data"
+
+    @property
+    def spool(self) -> Path:
+        """The spool's file."""
+        return self.data_dir / "spool.db"
+
+    def clone(self, number: int) -> tuple[Path, Server]:
+        """A copy of the agent's disk, and a process to run on it. The agent must be down."""
+        folder = self.folder.parent / f"{self.folder.name}-clone-{number}"
+        folder.mkdir()
+        copy(self.data_dir, folder / "data")
+        return folder / "data" / "spool.db", Server(_agent_spec(f"{self.name}-clone-{number}", folder, self.config))
+
+
+class Stack:
+    """Everything, started by `start` and ended by `close`.
+
+    Args:
+        interval_s: between two polls of an instrument; each gives `POINTS` readings.
+        folder: empty, ours.
+    """
+
+    def __init__(self, folder: Path, *, interval_s: float) -> None:
+        self.folder = folder
+        self.links = Links()
+        self._interval_s = interval_s
+        self._mounted: list[Path] = []
+        logs, run = folder / "logs", folder / "run"
+        self._database = postgres.prepare(folder / "postgres", run_dir=run, log_dir=logs, durable=True)
+        self.database = Server(self._database.spec)
+        program = mosquitto.find()
+        if program is None:
+            raise LabrelayError("Mosquitto is not installed", hint=mosquitto.INSTALL_HINT)
+        self._broker = mosquitto.prepare(
+            program, folder / "broker", run_dir=run, log_dir=logs, listeners=mosquitto.Listeners(ports.free_port())
+        )
+        self.broker = Server(self._broker.spec)
+        self._hub_port = ports.free_port()
+        self.hub = Server(self._hub_spec())
+        self.agents = [self._agent(name) for name in AGENTS]
+
+    @property
+    def database_url(self) -> str:
+        """The database, past the line that can be broken."""
+        return self._database.url()
+
+    @property
+    def database_folder(self) -> Path:
+        """The cluster's files."""
+        return self.folder / "postgres" / "data"
+
+    @property
+    def broker_store(self) -> Path:
+        """What Mosquitto remembers over a restart."""
+        return self.folder / "broker" / "mosquitto.db"
+
+    def start(self) -> None:
+        """Start everything, and enrol the agents."""
+        self.database.start()
+        self.broker.start()
+        self.hub.start()
+        with httpx.Client(base_url=self._hub_url, timeout=_HTTP_TIMEOUT_S) as hub:
+            login = hub.post("/auth/login", json={"username": "admin", "password": _ADMIN_PASSWORD})
+            hub.headers["Authorization"] = f"Bearer {_answer(login)['access_token']}"
+            project = _answer(hub.post("/projects", json={"name": "Chaos"}))["id"]
+            for agent in self.agents:
+                body = {"project_id": project, "name": agent.name}
+                self._enrol(agent, _answer(hub.post("/api/v1/agents/enrolment-codes", json=body))["code"])
+        for agent in self.agents:
+            agent.instrument.start()
+            agent.server.start()
+
+    def close(self) -> None:
+        """End everything that was started."""
+        for agent in self.agents:
+            for server in (agent.server, agent.instrument):
+                _quietly(server.stop)
+        for server in (self.hub, self.broker, self.database):
+            _quietly(server.stop)
+        _quietly(self.links.close)
+        for path in self._mounted:
+            subprocess.run(["umount", "-l", str(path)], check=False, capture_output=True, timeout=20)
+
+    @property
+    def _hub_url(self) -> str:
+        return f"http://127.0.0.1:{self._hub_port}"
+
+    def _hub_spec(self) -> ChildSpec:
+        folder = self.folder / "hub"
+        folder.mkdir()
+        (folder / "admin-password").write_text(_ADMIN_PASSWORD)
+        (folder / "mqtt-password").write_text(self._broker.password)
+        seen = self.links.add("hub-database", self._database.port)
+        settings: dict[str, Any] = {
+            "database_url": self._database.url().replace(f":{self._database.port}/", f":{seen}/"),
+            "port": self._hub_port,
+            "public_url": self._hub_url,
+            "secret_key_file": str(folder / "secret"),
+            "mqtt_host": "127.0.0.1",
+            "mqtt_port": self.links.add("hub-broker", self._broker.port),
+            "mqtt_username": self._broker.username,
+            "mqtt_password_file": str(folder / "mqtt-password"),
+            "broker_provisioning": "dynsec",
+            "agent_mqtt_host": "127.0.0.1",
+            "agent_mqtt_port": self.links.add("agents", self._broker.port),
+            "admin_password_file": str(folder / "admin-password"),
+        }
+        lines = [f"{key} = {value if isinstance(value, int) else repr(value)}" for key, value in settings.items()]
+        (folder / "hub.toml").write_text("\n".join(lines) + "\n")
+        return self._spec("hub", "hub", "run", "--config", str(folder / "hub.toml"), ready=self._hub_ready)
+
+    def _hub_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self._hub_url}/health/ready", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _agent(self, name: str) -> Agent:
+        folder = self.folder / f"agent-{name}"
+        folder.mkdir()
+        port = ports.free_port()
+        small = name == AGENTS[-1] and self._mount(folder)
+        config = self.folder / f"agent-{name}.toml"
+        config.write_text(_agent_config(name, self.links.add(f"instrument-{name}", port), self._interval_s))
+        spec = self._spec(
+            f"instrument-{name}",
+            program=("bench.chaos.instrument", str(port)),
+            ready=lambda: ports.accepts("127.0.0.1", port),
+        )
+        server = Server(_agent_spec(f"agent-{name}", folder, config, logs=self.folder / "logs"))
+        return Agent(name, folder, config, server, Server(spec), port, small)
+
+    def _mount(self, folder: Path) -> bool:
+        """A disk that can be filled; only root may make one."""
+        if os.geteuid() != 0:
+            return False
+        command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "tmpfs", str(folder)]
+        done = subprocess.run(command, check=False, capture_output=True, timeout=20)
+        if done.returncode == 0:
+            self._mounted.append(folder)
+        return done.returncode == 0
+
+    def _enrol(self, agent: Agent, code: str) -> None:
+        command = [sys.executable, "-m", "labrelay.cli", "agent", "enrol", "--hub", self._hub_url, "--code", code]
+        command += ["--config", str(agent.config), "--data-dir", str(agent.data_dir)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def _spec(
+        self,
+        name: str,
+        *arguments: str,
+        program: tuple[str, ...] = ("labrelay.cli",),
+        ready: Callable[[], bool] = lambda: True,
+    ) -> ChildSpec:
+        return ChildSpec(
+            name=name,
+            command=(sys.executable, "-m", *program, *arguments),
+            run_dir=self.folder / "run",
+            log_dir=self.folder / "logs",
+            ready=ready,
+            ready_timeout_s=_READY_TIMEOUT_S,
+        )
+
+
+def _agent_spec(name: str, folder: Path, config: Path, *, logs: Path | None = None) -> ChildSpec:
+    command = [sys.executable, "-m", "labrelay.cli", "agent", "run", "--config", str(config)]
+    command += ["--data-dir", str(folder / "data")]
+    place = logs or config.parent / "logs"
+    return ChildSpec(name=name, command=tuple(command), run_dir=config.parent / "run", log_dir=place)
+
+
+def _agent_config(name: str, port: int, interval_s: float) -> str:
+    lines = ["[hub]", "silence_s = 10", f"[devices.bench_{name}]", 'driver = "modbus-tcp"', 'host = "127.0.0.1"']
+    lines += [f"port = {port}", f"interval_s = {interval_s}", "timeout_s = 3", f"[devices.bench_{name}.points]"]
+    lines += [f'p{n:02d} = {{ register = "holding:{2 * n}", type = "uint32" }}' for n in range(POINTS)]
+    return "\n".join(lines) + "\n"
+
+
+def copy(source: Path, target: Path) -> None:
+    """A folder with owners, modes and holes, replacing what is there."""
+    subprocess.run(["rm", "-rf", str(target)], check=True, timeout=60)
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True, timeout=120)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, *, every_s: float = 0.2) -> bool:
+    """Whether it came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+def _answer(response: httpx.Response) -> Any:
+    response.raise_for_status()
+    return response.json()
+
+
+def _quietly(end: Callable[[], None]) -> None:
+    try:
+        end()
+    except (OSError, RuntimeError, TimeoutError) as error:
+        print(f"chaos: {error}", file=sys.stderr)
