@@ -19,6 +19,7 @@ class Point(BaseModel):
     timestamp: datetime
     raw_value: float | None
     physical_value: float | None
+    ingested_at: datetime | None = Field(description="When the hub stored it, to the second.")
     conversion_status: Literal["raw_only", "converted", "client_provided", "conversion_failed"]
     conversion_profile_id: UUID | None
     run_id: UUID | None

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hub.telemetry.catalogue import Catalogue
+from hub.telemetry.extras import Extras
 from hub.telemetry.live import SensorIds
-from hub.telemetry.points import Metas, encode_points
+from hub.telemetry.points import encode_points
 from hub.telemetry.scan import Rows
 
 _PICKS_MAX = 64
@@ -37,11 +38,11 @@ class Chunk:
     What streams of the same sensors pick is kept, so that a thousand dashboards of one project cost one.
     """
 
-    def __init__(self, after: int, through: int, rows: Rows, metas: Metas, catalogue: Catalogue) -> None:
+    def __init__(self, after: int, through: int, rows: Rows, extras: Extras, catalogue: Catalogue) -> None:
         self.after = after
         self.through = through
         self._rows = rows
-        self._metas = metas
+        self._extras = extras
         self._catalogue = catalogue
         self._events: list[bytes | None] = [None] * len(rows)
         self._by_sensor: dict[UUID, NDArray[np.intp]] | None = None
@@ -95,6 +96,6 @@ class Chunk:
         fresh = [index for index in positions.tolist() if self._events[index] is None]
         rows = self._rows.take(np.array(fresh, np.intp))
         for index, id_, point in zip(
-            fresh, rows.id.tolist(), encode_points(rows, self._catalogue, self._metas), strict=True
+            fresh, rows.id.tolist(), encode_points(rows, self._catalogue, self._extras), strict=True
         ):
             self._events[index] = b"id: %d\nevent: telemetry\ndata: %b\n\n" % (id_, point)

@@ -12,24 +12,20 @@ import numpy as np
 import orjson
 
 from hub.telemetry.catalogue import Catalogue, Series
+from hub.telemetry.extras import BLOCK_BITS, Extras, Metas
 from hub.telemetry.scan import Rows
 from shared.readings import Float64, Int64, reason_of, status_of
 
-_POINT = b'{"id":%d,%b"timestamp":"%b","raw_value":%b,"physical_value":%b,%b'
-
-Metas = dict[tuple[int, int], dict[str, Any]]
+_POINT = b'{"id":%d,%b"timestamp":"%b","raw_value":%b,"physical_value":%b,"ingested_at":%b,%b'
 
 
-def encode_points(rows: Rows, catalogue: Catalogue, metas: Metas) -> list[bytes]:
-    """Each row as a JSON object; empty bytes for a row whose series was deleted.
-
-    Args:
-        metas: of the readings that have meta of their own, by (series, time_us).
-    """
+def encode_points(rows: Rows, catalogue: Catalogue, extras: Extras) -> list[bytes]:
+    """Each row as a JSON object; empty bytes for a row whose series was deleted."""
     if not len(rows):
         return []
     heads = {ref: _head(catalogue.series.get(ref)) for ref in np.unique(rows.series).tolist()}
     tails: dict[tuple[int, int], bytes] = {}
+    ingested = {block: b'"%b"' % timestamp_text(at_us).encode() for block, at_us in extras.ingested_us.items()}
     points: list[bytes] = []
     columns = zip(
         rows.id.tolist(),
@@ -45,9 +41,11 @@ def encode_points(rows: Rows, catalogue: Catalogue, metas: Metas) -> list[bytes]
         if tail is None:
             tail = tails[outcome] = _tail(outcome, catalogue, {})
         head = heads[series]
-        points.append(head and _POINT % (id_, head, time, raw, physical, tail))
-    if metas:
-        _add_metas(points, rows, catalogue, metas, tails)
+        points.append(
+            head and _POINT % (id_, head, time, raw, physical, ingested.get(id_ >> BLOCK_BITS, b"null"), tail)
+        )
+    if extras.metas:
+        _add_metas(points, rows, catalogue, extras.metas, tails)
     return points
 
 

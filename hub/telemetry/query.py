@@ -16,8 +16,9 @@ import numpy as np
 from hub.database.pool import Connection
 from hub.telemetry.buckets import Extent, extent_of
 from hub.telemetry.catalogue import Catalogue
+from hub.telemetry.extras import extras
 from hub.telemetry.points import encode_points
-from hub.telemetry.scan import Rows, Where, horizon, metas, prefer_indexes, scan
+from hub.telemetry.scan import Rows, Where, horizon, prefer_indexes, scan
 
 LIMIT_DEFAULT = 2000
 LIMIT_MAX = 20_000
@@ -67,7 +68,7 @@ async def read_page(
     more = len(rows) > limit
     rows = rows.take(slice(0, limit))
     await catalogue.learn(connection, rows)
-    points = encode_points(rows, catalogue, await metas(connection, rows))
+    points = encode_points(rows, catalogue, await extras(connection, rows))
     return Page(points, int(rows.id[-1]) if more else None)
 
 

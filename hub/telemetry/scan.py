@@ -185,23 +185,6 @@ async def scan(connection: Connection, where: Where, *, limit: int, descending: 
     )
 
 
-async def metas(connection: Connection, rows: Rows) -> dict[tuple[int, int], dict[str, Any]]:
-    """The meta of those rows that have some, by (series, time_us). Raises: StorageUnavailable."""
-    which = np.flatnonzero(rows.has_meta)
-    if not len(which):
-        return {}
-    with translated():
-        found = await connection.fetch(
-            "select k.series_id, k.time_us, m.meta from unnest($1::int[], $2::bigint[]) k(series_id, time_us) "
-            "join reading_meta m on m.series_id = k.series_id "
-            "and m.time = timestamptz 'epoch' + k.time_us * interval '1 microsecond'",
-            rows.series[which].tolist(),
-            rows.time_us[which].tolist(),
-            timeout=TIMEOUT_S,
-        )
-    return {(record["series_id"], record["time_us"]): record["meta"] for record in found}
-
-
 async def _copy(connection: Connection, query: str) -> Rows:
     received = bytearray()
 

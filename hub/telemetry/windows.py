@@ -12,7 +12,8 @@ from dataclasses import replace
 from hub.database.pool import Connection
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.chunk import Chunk
-from hub.telemetry.scan import Where, metas, scan
+from hub.telemetry.extras import extras
+from hub.telemetry.scan import Where, scan
 
 CHUNK_ROWS_MAX = 4096
 BLOCK_IDS = 16_384
@@ -49,4 +50,4 @@ class Windows:
             if len(rows) < CHUNK_ROWS_MAX // 4:
                 self._ids = min(4 * self._ids, _WINDOW_IDS_MAX)
         await self._catalogue.learn(connection, rows)
-        return Chunk(cursor, through, rows, await metas(connection, rows), self._catalogue)
+        return Chunk(cursor, through, rows, await extras(connection, rows), self._catalogue)

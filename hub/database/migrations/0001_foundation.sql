@@ -304,13 +304,27 @@ create sequence reading_blocks as bigint start 1;
 
 create function reading_lock_base() returns bigint language sql immutable as $$ select 1::bigint << 60 $$;
 
+create table reading_clock (
+    block bigint primary key,
+    at timestamptz not null
+);
+comment on table reading_clock is
+    'A block of reading ids was drawn at the time of the last row at or below it, give or take a second.';
+
 create function draw_reading_block() returns bigint language plpgsql volatile as $$
 declare
     standing bigint;
+    drawn bigint;
+    last_at timestamptz;
 begin
     select case when is_called then last_value else last_value - 1 end into standing from reading_blocks;
     perform pg_advisory_xact_lock_shared(reading_lock_base() + standing);
-    return nextval('reading_blocks');
+    drawn := nextval('reading_blocks');
+    select at into last_at from reading_clock order by block desc limit 1;
+    if last_at is null or last_at < clock_timestamp() - interval '1 second' then
+        insert into reading_clock (block, at) values (drawn, clock_timestamp());
+    end if;
+    return drawn;
 end
 $$;
 

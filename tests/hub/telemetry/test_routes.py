@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -75,6 +76,8 @@ async def test_a_query_answers_the_readings_with_the_contracts_fields(lab: Lab) 
     answer = (await lab.client.get(QUERY, params={"sensor_id": lab.sensor_id})).json()
     assert answer["next_since_id"] is None
     first, _, failed, late = answer["points"]
+    ingested = datetime.fromisoformat(first.pop("ingested_at"))
+    assert abs((datetime.now(UTC) - ingested).total_seconds()) < 120
     assert first == {
         "id": lab.ids[0],
         "project_id": lab.sensor["project_id"],

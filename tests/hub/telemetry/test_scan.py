@@ -8,7 +8,8 @@ import pytest
 from hub.database.pool import acquire
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.query import read_page
-from hub.telemetry.scan import Where, decode, horizon, metas, scan
+from hub.telemetry.extras import metas
+from hub.telemetry.scan import Where, decode, horizon, scan
 from shared.errors import StorageError
 from tests.fixtures.readings import START, Bench, Reading
 
