@@ -7,6 +7,7 @@ import pytest
 pytest_plugins = [
     "pytester",
     "tests.fixtures.servers",
+    "tests.fixtures.tiers",
     "tests.fixtures.stack",
     "tests.fixtures.network",
     "tests.fixtures.leftovers",

@@ -1,14 +1,18 @@
-"""Partitions of `readings` on plain PostgreSQL, made when first needed by whoever needs them first.
+"""Partitions of `readings`, made when first needed by whoever needs them first, in a transaction of their own.
 
-They are cut at multiples of the layout's `chunk_days` since 1970-01-01 UTC and named after their first day, e.g.
-`readings_p20260312`. One is made as a table of its own and then attached, which unlike `create table … partition of`
-does not lock out readers and writers of the others. TimescaleDB makes its chunks itself; there only the bounds hold.
+They are cut at multiples of the layout's `chunk_days` since 1970-01-01 UTC. On plain PostgreSQL they are named after
+their first day, e.g. `readings_p20260312`; one is made as a table of its own and then attached, which unlike `create
+table … partition of` does not lock out readers and writers of the others.
+
+TimescaleDB would make a chunk within the transaction that first writes to it, and let all other writers of that chunk
+wait until it ends. So the hub has it made beforehand: a row is stored at its start and taken away again. What lies in a
+range that retention has closed (`hub.database.retention`) is not made again: nothing will be stored there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -32,6 +36,13 @@ _EXISTING = """
     join pg_class child on child.oid = inhrelid
     where inhparent = 'readings'::regclass
 """
+_CHUNKS = """
+    select range_start, range_end from timescaledb_information.chunks
+    where hypertable_schema = current_schema() and hypertable_name = 'readings'
+"""
+_CLOSED = "select time_from, time_to from dropped_ranges"
+_TOUCH = "insert into readings (series_id, time, id, status) values (0, $1, 0, 0)"
+_UNTOUCH = "delete from readings where series_id = 0 and time = $1"
 
 
 class ImplausibleTime(StorageError):
@@ -69,11 +80,9 @@ class Partitions:
             return
         async with self._making:
             missing = set(wanted) - self._known
-            if not self._layout.tier.has_hypertables and missing:
+            if missing:
                 async with transaction(self._pool) as connection:
                     await create_partitions(connection, self._layout, missing)
-            elif len(missing) > NEW_PER_CALL_MAX:
-                raise TooManyPartitions(f"{len(missing)} new chunks at once, at most {NEW_PER_CALL_MAX}")
             self._known.update(missing)
 
     def forget(self) -> None:
@@ -88,23 +97,43 @@ async def ensure_partitions(connection: Connection, layout: Layout, from_us: int
     """
     _check_plausible(from_us, to_us)
     chunk_us = layout.chunk_days * DAY_US
-    if not layout.tier.has_hypertables:
-        await create_partitions(connection, layout, range(from_us // chunk_us, to_us // chunk_us + 1))
+    await create_partitions(connection, layout, range(from_us // chunk_us, to_us // chunk_us + 1))
 
 
 async def create_partitions(connection: Connection, layout: Layout, indexes: Iterable[int]) -> None:
-    """Make those of these partitions (counted from 1970) that are missing. Safe with several writers.
+    """Make those of these partitions (counted from 1970) that are missing and not closed. Safe with several writers.
 
     Raises: TooManyPartitions.
     """
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", TIERS_LOCK)
-        existing = {row["relname"] for row in await connection.fetch(_EXISTING)}
-        missing = sorted({index for index in indexes if partition_name(layout, index) not in existing})
-        if len(missing) > NEW_PER_CALL_MAX:
-            raise TooManyPartitions(f"{len(missing)} new partitions at once, at most {NEW_PER_CALL_MAX}")
-        for index in missing:
-            await _create(connection, layout, index)
+        closed = [(row["time_from"], row["time_to"]) for row in await connection.fetch(_CLOSED)]
+        wanted = {index for index in indexes if not _lies_in(_start(layout, index), closed)}
+        if layout.tier.has_hypertables:
+            await _create_chunks(connection, layout, wanted)
+        else:
+            existing = {row["relname"] for row in await connection.fetch(_EXISTING)}
+            missing = {index for index in wanted if partition_name(layout, index) not in existing}
+            for index in _few(missing):
+                await _create(connection, layout, index)
+
+
+def _few(missing: set[int]) -> list[int]:
+    if len(missing) > NEW_PER_CALL_MAX:
+        raise TooManyPartitions(f"{len(missing)} new partitions at once, at most {NEW_PER_CALL_MAX}")
+    return sorted(missing)
+
+
+def _lies_in(start: datetime, ranges: Sequence[tuple[datetime, datetime]]) -> bool:
+    return any(first <= start < end for first, end in ranges)
+
+
+async def _create_chunks(connection: Connection, layout: Layout, indexes: set[int]) -> None:
+    existing = [(row["range_start"], row["range_end"]) for row in await connection.fetch(_CHUNKS)]
+    for index in _few({index for index in indexes if not _lies_in(_start(layout, index), existing)}):
+        start = _start(layout, index)
+        await connection.execute(_TOUCH, start)
+        await connection.execute(_UNTOUCH, start)
 
 
 def partition_name(layout: Layout, index: int) -> str:

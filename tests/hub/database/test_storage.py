@@ -17,6 +17,8 @@ from hub.settings import HubSettings
 from shared.errors import MigrationError, StorageUnavailable
 from tests.fixtures.proxy import FaultProxy
 
+pytestmark = pytest.mark.every_tier
+
 
 @asynccontextmanager
 async def running(settings: HubSettings) -> AsyncIterator[Storage]:

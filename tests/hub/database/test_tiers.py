@@ -19,11 +19,15 @@ from hub.database.partitions import (
     TooManyPartitions,
     ensure_partitions,
 )
-from hub.database.pool import Connection
+from hub.database.pool import Connection, acquire
 from hub.database.storage import Storage, connect
 from hub.database.tiers import Layout, Tier, detect, prepare
 from hub.settings import HubSettings
 from shared.errors import MigrationError
+from tests.fixtures.optional import skip_or_fail
+from tests.fixtures.tiers import VARIABLE, timescale_servers
+
+pytestmark = pytest.mark.every_tier
 
 NOW_US = 1_773_300_000_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,6 +51,12 @@ async def partitions(connection: Connection) -> list[str]:
         " where inhparent = 'readings'::regclass and c.relkind in ('r', 'p') order by relname"
     )
     return [row["relname"] for row in rows]
+
+
+def test_there_is_a_server_with_timescaledb_to_test_on() -> None:
+    if not timescale_servers():
+        command = f'set {VARIABLE} to the URL of a server, or on Debian as root: eval "$(.ci/timescaledb start)"'
+        skip_or_fail("without TimescaleDB, storage is tested on plain PostgreSQL only", command)
 
 
 async def test_laying_out_again_changes_nothing(connection: Connection) -> None:
@@ -148,6 +158,23 @@ async def test_a_new_partition_does_not_wait_for_readers_and_writers_of_others(
         writer.terminate()
 
 
+async def test_two_writers_of_a_new_partition_do_not_wait_for_each_other(
+    settings: HubSettings, connection: Connection
+) -> None:
+    storage = Storage(settings)
+    await storage.open()
+    try:
+        await storage.prepare()
+        await storage.partitions.ensure(np.array([NOW_US], np.int64))
+        async with acquire(storage.pool) as other, connection.transaction():
+            await store(connection, NOW_US)
+            async with asyncio.timeout(10):
+                await store(other, NOW_US, series=2)
+        assert await connection.fetchval("select count(*) from readings") == 2
+    finally:
+        await storage.close()
+
+
 async def test_too_many_new_partitions_at_once_are_refused(settings: HubSettings) -> None:
     storage = Storage(settings)
     await storage.open()
@@ -184,8 +211,8 @@ async def test_known_partitions_cost_no_query(connection: Connection, settings: 
 
 async def test_the_tier_is_what_the_server_offers(connection: Connection) -> None:
     offered = await connection.fetchval("select true from pg_available_extensions where name = 'timescaledb'")
-    licence = await connection.fetchval("select current_setting('timescaledb.license', true)")
     layout = await laid_out(connection)
+    licence = await connection.fetchval("select current_setting('timescaledb.license', true)")
     expected = Tier.PLAIN if not offered else Tier.COMMUNITY if licence == "timescale" else Tier.APACHE
     assert layout.tier is expected
     if expected.has_hypertables:

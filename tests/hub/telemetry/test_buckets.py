@@ -16,6 +16,8 @@ from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.moments import to_us
 from tests.fixtures.readings import START, Bench, Reading
 
+pytestmark = pytest.mark.every_tier
+
 START_US = to_us(START)
 STEPS = 12
 

@@ -15,6 +15,8 @@ from hub.telemetry.scan import Where
 from hub.telemetry.summaries import Summaries
 from tests.fixtures.readings import START, Bench, Reading
 
+pytestmark = pytest.mark.every_tier
+
 START_US = to_us(START)
 
 

@@ -7,11 +7,13 @@ import pytest
 
 from hub.database.pool import acquire
 from hub.telemetry.catalogue import Catalogue
-from hub.telemetry.query import read_page
 from hub.telemetry.extras import metas
+from hub.telemetry.query import read_page
 from hub.telemetry.scan import Where, decode, horizon, scan
 from shared.errors import StorageError
 from tests.fixtures.readings import START, Bench, Reading
+
+pytestmark = pytest.mark.every_tier
 
 
 async def test_columns_keep_every_bit_and_nulls_become_nan(bench: Bench) -> None:

@@ -18,6 +18,8 @@ from hub.telemetry.tail import Since, Subscription, Tail, set_within
 from shared.errors import StorageUnavailable
 from tests.fixtures.readings import Bench, Reading
 
+pytestmark = pytest.mark.every_tier
+
 
 @asynccontextmanager
 async def running(bench: Bench) -> AsyncIterator[Tail]:
