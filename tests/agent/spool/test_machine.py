@@ -49,11 +49,15 @@ class SpoolMachine(RuleBasedStateMachine):
         reader = SpoolReader(self.spool.path)
         page = reader.pending(0, limit=40, bytes_max=1 << 20)
         reader.close()
-        for one in page[: round(len(page) * share)]:
+        acknowledged = page[: round(len(page) * share)]
+        for one in acknowledged:
             self.spool.acknowledge(one.epoch, one.seq, one.seq)
             found = next(c for c in contents(self.folder) if c.id == one.id)
             if one.readings:
                 self.acked.update(int(raw) for raw in found.batch.content.columns.raw)  # type: ignore[union-attr]
+        through = {one.id for one in acknowledged}
+        self.spool.let_go(through)
+        self.held = [held for held in self.held if held not in through]
         self.spool.flush()
 
     @rule()
