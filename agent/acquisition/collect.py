@@ -150,7 +150,7 @@ class Collector:
         while not (self._intake.closed and not self._intake.readings and not self._pending.readings):
             self.step()
         if self._converter.capturing and not self.state.lost:
-            self._commit(self._pending, self._intake.taken_through_us())
+            self._commit(self._pending, self._claim_us(self._pending, self._intake.taken_through_us()))
 
     def _introduce(self) -> None:
         """Declare the configured points before they have readings: the hub binds them and sends their profiles."""
@@ -168,8 +168,10 @@ class Collector:
             due = full or self._clock.monotonic_s() >= pending.due_s
         else:
             due = self._converter.capturing and self._idle_s() >= IDLE_BATCH_S
+            if pending.segment != self._clock.segment:
+                pending = self._open_segment(self._clock.segment)
         if due:
-            self._commit(pending, haul.taken_through_us)
+            self._commit(pending, self._claim_us(pending, haul.taken_through_us))
 
     def _wait(self) -> Haul:
         pending = self._pending
@@ -196,7 +198,7 @@ class Collector:
         if arrivals[0].segment != self._pending.segment:
             if self._pending.readings:
                 self._commit(self._pending, self._through_us)
-            self._pending = _Pending(arrivals[0].segment)
+            self._open_segment(arrivals[0].segment)
         samples = [arrival.samples for arrival in arrivals]
         columns = self._converter.convert(
             np.concatenate([self._roster.refs(a.device, a.samples.point) for a in arrivals]),
@@ -212,6 +214,16 @@ class Collector:
         self._latest.update(columns)
         self._live.offer(columns)
         self.state = replace(self.state, waiting=pending.readings)
+
+    def _open_segment(self, segment: int) -> _Pending:
+        """Go on in another clock segment; through when everything was taken is unknown by its clock."""
+        self._through_us = 0
+        self._pending = _Pending(segment)
+        return self._pending
+
+    def _claim_us(self, pending: _Pending, through_us: int) -> int:
+        """What a commit may claim to be taken: nothing new if the clock was stepped since its readings."""
+        return through_us if pending.segment == self._clock.segment else self._through_us
 
     def _commit(self, pending: _Pending, through_us: int) -> None:
         self._pending = _Pending(pending.segment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -29,13 +29,18 @@ E = TypeVar("E", SeriesEntry, ProfileEntry)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far the epoch has come, to return to when a transaction fails."""
+    """How far the epoch has come, to return to when a transaction fails.
+
+    Attributes:
+        segment: the clock segment in whose time `taken_through_us` is; 0 while that is another epoch's.
+    """
 
     ref: int
     epoch: bytes
     seq: int
     taken_through_us: int
     adopted: int
+    segment: int = 0
 
 
 class Journal:
@@ -56,6 +61,8 @@ class Journal:
         self._own = Names()
         self._adopted: dict[Hashable, int] = {}
         self._generation = 0
+        self.clock_record: ClockRecord | None = None
+        """What was said last of the running clock segment; another epoch of this process has to say it again."""
 
     @property
     def epoch(self) -> bytes:
@@ -108,6 +115,8 @@ class Journal:
         self.save()
         self.open(Epoch(before.ref, before.epoch, now_us, before.seq, before.taken_through_us), started_us=now_us)
         self._write_dictionary(self.own_series(), self.own_profiles())
+        if self.clock_record is not None:
+            self.record(self.clock_record)
 
     def declare(self, series: Sequence[SeriesEntry], profiles: Sequence[ProfileEntry]) -> None:
         """Write dictionary entries, before their first use."""
@@ -127,7 +136,7 @@ class Journal:
 
     def append(self, batch: PendingBatch, *, at_id: int = 0, thinned: int = 0) -> int:
         """Give a batch its identity and write it. Returns: its id."""
-        through_us = max(batch.taken_through_us, self._at.taken_through_us)
+        through_us = self._through_us(batch)
         seq = self._at.seq + 1
         self._generation = max(self._generation, batch.generation)
         content = wire.seal(
@@ -142,15 +151,27 @@ class Journal:
         )
         row = Row(at_id, self._at.ref, seq, batch.body.kind, batch.readings, batch.from_us, batch.to_us, 0, thinned)
         batch_id = self._store.insert(row, content)
-        self._at = Place(self._at.ref, self._at.epoch, seq, through_us, self._at.adopted)
+        self._at = replace(self._at, seq=seq)
+        if through_us:
+            self._at = replace(self._at, taken_through_us=through_us, segment=batch.clock_segment)
         return batch_id
+
+    def _through_us(self, batch: PendingBatch) -> int:
+        """What the batch may claim by its own segment's clock, 0 for nothing: times of two segments do not compare."""
+        if batch.clock_segment >= ADOPTED_REFS_FROM:
+            return 0
+        if batch.clock_segment == self._at.segment:
+            return max(batch.taken_through_us, self._at.taken_through_us)
+        return batch.taken_through_us
 
     def record(self, record: Record, *, at_id: int = 0) -> int:
         """Write a record as a batch. Returns: its id."""
-        through_us = self._at.taken_through_us
-        from_us, to_us = (record.from_us, record.to_us) if isinstance(record, Gap) else (through_us, through_us)
+        if isinstance(record, ClockRecord) and record.segment < ADOPTED_REFS_FROM:
+            self.clock_record = record
+        at_us = self._at.taken_through_us
+        from_us, to_us = (record.from_us, record.to_us) if isinstance(record, Gap) else (at_us, at_us)
         body = wire.record_body(record)
-        pending = PendingBatch(body, 0, from_us, to_us, through_us, self._clock.segment, self._generation)
+        pending = PendingBatch(body, 0, from_us, to_us, 0, self._clock.segment, self._generation)
         return self.append(pending, at_id=at_id)
 
     def save(self) -> None:
@@ -190,7 +211,7 @@ class Journal:
             if key not in self._adopted:
                 at = self._at
                 self._adopted[key] = ADOPTED_REFS_FROM + at.adopted
-                self._at = Place(at.ref, at.epoch, at.seq, at.taken_through_us, at.adopted + 1)
+                self._at = replace(at, adopted=at.adopted + 1)
                 new.append((self._adopted[key], name))
             own[ref] = self._adopted[key]
         return own, new

@@ -262,6 +262,9 @@ class SpoolWriter:
                     through_us = previous.taken_through_us
                     gaps = (*gaps, Gap("downtime", through_us, max(now_us, through_us)))
                 journal.open(previous, started_us=now_us, gaps=gaps)
+                if self.rewinds and self._journal.clock_record is not None:
+                    journal.record(self._journal.clock_record)
+                    journal.save()
                 incarnation = store.meta("incarnation")
         except BaseException:
             store.close()

@@ -211,6 +211,16 @@ def test_a_batch_holds_one_clock_segment_and_a_new_one_has_a_time_of_its_own(lin
     assert line.collector.state.adjusted == 0
 
 
+def test_after_a_step_nothing_is_claimed_by_the_clock_that_was(line: Line, clock: ManualClock) -> None:
+    line.configure(LINEAR, running=True)
+    line.arrive(0, samples([0], clock.now_us(), [1.0]), flush_s=0)
+    line.collector.step()
+    clock.step_s(-3600)
+    pass_time(line, clock, 6)
+    through = [(batch.clock_segment, batch.taken_through_us) for batch in line.spool.batches]
+    assert through[-1] == (2, clock.now_us())
+
+
 def test_a_poll_under_way_holds_back_what_is_said_to_be_taken(line: Line, clock: ManualClock) -> None:
     line.arrive(1, samples([0], clock.now_us(), [1.0]))
     with line.intake.reading("bus"):

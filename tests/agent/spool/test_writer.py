@@ -9,7 +9,7 @@ from agent.spool.batch import Standing
 from agent.spool.reader import SpoolReader
 from shared.clock import ManualClock
 from shared.errors import SpoolUnavailable
-from shared.records import Dictionary, Gap, Opening
+from shared.records import ClockRecord, Dictionary, Gap, Opening
 from shared.wire import Kind
 from tests.agent.spool.contents import contents, gaps, numbers, records
 from tests.agent.spool.readings import BEGIN_US, batch, open_spool
@@ -220,3 +220,29 @@ def test_depth_is_the_same_before_and_after_reopening(tmp_path: Path) -> None:
     after.close()
     assert (state.pending_batches, state.pending_readings) == (before.pending_batches + 2, before.pending_readings)
     assert state.quarantined_batches == before.quarantined_batches == 1
+
+
+def test_what_is_claimed_to_be_taken_is_in_the_time_of_the_batchs_own_clock_segment(tmp_path: Path) -> None:
+    clock = ManualClock(BEGIN_US)
+    spool = open_spool(tmp_path, clock=clock)
+    spool.append([batch(1000, 1)])
+    clock.step_s(-3600)
+    spool.note(Gap("overflow", BEGIN_US, BEGIN_US))
+    spool.append([batch(0, 1, segment=2)])
+    spool.close()
+    claimed = [(one.batch.header.clock_segment, one.batch.header.taken_through_us) for one in contents(tmp_path)]
+    assert claimed == [(1, 0), (1, 0), (1, BEGIN_US + 1_000_000), (2, 0), (2, BEGIN_US)]
+
+
+def test_an_epoch_that_takes_over_says_again_what_is_known_of_the_clock(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.append([batch(0, 1)])
+    spool.note(record := ClockRecord(1, BEGIN_US, 250, 40, BEGIN_US))
+    spool.append([batch(1, 1)])
+    [data, *_] = [one for one in contents(tmp_path) if one.batch.header.kind is Kind.DATA]
+    first = spool.epoch
+    spool.relabel(data.id, first, data.batch.header.seq)
+    spool.flush()
+    spool.close()
+    told = [one.batch.header.epoch for one in contents(tmp_path) if one.batch.content == record]
+    assert told == [first, spool.epoch]
