@@ -13,9 +13,6 @@ from uuid import UUID
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from hub.access.passwords import Passwords
-from hub.access.throttle import Throttle
-from hub.access.tokens import TokenSigner
 from hub.database.pool import Pool
 from hub.database.storage import Storage
 from hub.database.tiers import Tier
@@ -24,6 +21,9 @@ from hub.settings import HubSettings
 from shared.clock import Clock
 
 if TYPE_CHECKING:
+    from hub.access.passwords import Passwords
+    from hub.access.throttle import Throttle
+    from hub.access.tokens import TokenSigner
     from hub.agents.configure import Configurator
     from hub.agents.presence import PresenceBook
     from hub.broker.link import BrokerLink
