@@ -21,10 +21,12 @@ from hub.access.tokens import TokenSigner, load_or_make_key
 from hub.agents.configure import Configurator
 from hub.agents.hub_time import TimeLane
 from hub.agents.presence import PresenceBook
+from hub.broker.lanes import UpMessage
 from hub.broker.link import BrokerLink
 from hub.broker.provision import new_provisioner
 from hub.database.pool import Connection
 from hub.database.storage import Storage
+from hub.ingest.claims import ClaimCheck
 from hub.ingest.live import LiveLane
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
@@ -66,7 +68,13 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
     live_lane = LiveLane(settings, storage.pool, services.live, broker, clock)
     services.configurator.on_change(live_lane.forget)
     broker.handle("data", Subscriber(services.ingest, storage, metrics).receive)
-    broker.handle("state", services.presence.receive)
+    claims = ClaimCheck(storage, clock)
+
+    async def receive_state(message: UpMessage) -> None:
+        await services.presence.receive(message)
+        await claims.receive(message)
+
+    broker.handle("state", receive_state)
     broker.handle("live", live_lane.receive)
     broker.handle("time", TimeLane(broker, clock).receive)
     broker.measure(metrics)
@@ -74,6 +82,7 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
         Part("database", storage.run),
         Part("broker", broker.run),
         Part("ingest", services.ingest.run),
+        Part("claims", claims.run),
         Part("live lane", live_lane.run),
         Part("live values", services.live.run),
         Part("tail", services.tail.run),

@@ -147,6 +147,9 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         instance: the epoch of the running process; two at once mean a cloned agent.
         generation: of the configuration in force.
+        incarnation: of the hub's database, as last heard.
+        acknowledged: what that database is said to hold, the latest ranges: a hub whose ledger lacks one of these
+            batches knows by it that its database went back in time.
     """
 
     status: Literal["online", "offline"]
@@ -161,6 +164,8 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     spool: SpoolState = SpoolState()
     devices: list[DeviceState] = []
     error: str = ""
+    incarnation: str = ""
+    acknowledged: list[EpochRange] = []
 
 
 class LiveValue(msgspec.Struct, array_like=True, frozen=True):

@@ -96,6 +96,7 @@ class HubLink:
             clock,
             report=report,
             link_error=lambda: self._uplink.error,
+            acknowledged=self._uplink.claims.ranges,
             version=version,
             host=host,
             interval_s=settings.state_interval_s,

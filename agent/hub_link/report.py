@@ -11,7 +11,7 @@ import msgspec
 from agent.hub_link.offset import OffsetMeter
 from agent.spool.writer import SpoolWriter
 from shared.clock import Clock
-from shared.messages import DeviceState, State, encode
+from shared.messages import DeviceState, EpochRange, State, encode
 
 LOOK_EVERY_S = 0.5
 """How soon a change is reported."""
@@ -41,6 +41,7 @@ class StateReporter:
     Args:
         report: asked each time; must not block.
         link_error: what is wrong with the delivery, if anything.
+        acknowledged: what the hub's database is said to hold.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class StateReporter:
         *,
         report: Callable[[], AgentReport],
         link_error: Callable[[], str],
+        acknowledged: Callable[[], list[EpochRange]] = list,
         version: str,
         host: str,
         interval_s: float,
@@ -60,6 +62,7 @@ class StateReporter:
         self._clock = clock
         self._report = report
         self._link_error = link_error
+        self._acknowledged = acknowledged
         self._version = version
         self._host = host
         self._interval_s = interval_s
@@ -83,6 +86,8 @@ class StateReporter:
             spool=spool,
             devices=report.devices,
             error=report.error or self._link_error() or self._writer.error,
+            incarnation=self._writer.incarnation,
+            acknowledged=self._acknowledged(),
         )
 
     def farewell(self, instance: str) -> State:

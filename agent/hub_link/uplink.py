@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
 
+from agent.hub_link.claims import RANGES_MAX, Claims
 from agent.hub_link.flight import Flight, Window
 from agent.logging import event_log
 from agent.spool.batch import StoredBatch
@@ -55,6 +56,9 @@ class Uplink:
         self, writer: SpoolWriter, executor: Executor, *, silence_s: float, hello: Callable[[], None] = lambda: None
     ) -> None:
         self.window = Window()
+        self.claims = Claims()
+        """What the hub's database is said to hold."""
+        self._claims_read = False
         self.error = ""
         """What keeps batches from being delivered, for the operator; empty if nothing does."""
         self._writer = writer
@@ -87,6 +91,7 @@ class Uplink:
         self._heard_s, self._greeted = time.monotonic(), False
         self._taken.set()
         try:
+            await self._read_claims()
             await self._send_clock_records()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read_ahead(), name="uplink reader")
@@ -115,11 +120,13 @@ class Uplink:
         now_s = time.monotonic()
         self._heard_s, self._greeted, self.error = now_s, False, ""
         if self._writer.meet(ack.incarnation):
+            self.claims.clear()
             await self._on_disk(self._writer.flush)
         self.window.grant(ack.window_batches)
         for some in ack.acked:
             epoch = bytes.fromhex(some.epoch)
             self._writer.acknowledge(epoch, some.first, some.last)
+            self.claims.add(some)
             self._writer.let_go(self.window.acknowledge(epoch, some.first, some.last, now_s))
         for some in ack.later:
             until_s = now_s + LATER_S * self.window.random.uniform(0.8, 1.2)
@@ -183,6 +190,18 @@ class Uplink:
             self._add(await self._read(SpoolReader.clock_records), first=True)
         except SpoolUnavailable as error:
             _log.warning("spool_not_read", error=error)
+
+    async def _read_claims(self) -> None:
+        """What was acknowledged to earlier processes, once: the database may have gone back while it was down."""
+        if self._claims_read:
+            return
+        try:
+            for epoch, first, last in await self._read(lambda reader: reader.acknowledged(RANGES_MAX)):
+                self.claims.add(EpochRange(epoch.hex(), first, last))
+        except SpoolUnavailable as error:
+            _log.warning("spool_not_read", error=error)
+            return
+        self._claims_read = True
 
     def _add(self, batches: Sequence[StoredBatch], *, first: bool = False) -> None:
         self.window.add(batches, first=first)

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.spool.batch import StoredBatch
 from agent.spool.connection import connect, translated
+from agent.spool.gaps import ranges
 from agent.spool.store import BATCH_COLUMNS, BATCH_TABLES
 from shared import wire
 from shared.errors import WireError
@@ -16,6 +17,10 @@ from shared.wire import Kind
 
 RECORDS_MAX = 256
 """Dictionary or clock batches read at once."""
+
+
+ACKNOWLEDGED_MAX = 10_000
+"""Acknowledged batches that are told back to the hub after a restart."""
 
 
 class SpoolReader:
@@ -79,6 +84,18 @@ class SpoolReader:
     def dictionary(self, epoch: bytes) -> list[StoredBatch]:
         """All dictionary batches of an epoch, acknowledged or not. Raises: SpoolUnavailable."""
         return self._batches("b.kind = ? AND b.kind <> 3 AND e.epoch = ?", (int(Kind.DICTIONARY), epoch))
+
+    def acknowledged(self, limit: int) -> list[tuple[bytes, int, int]]:
+        """Epoch, first and last seq of the latest acknowledged batches, as ranges, oldest first; at most `limit`.
+
+        Raises: SpoolUnavailable.
+        """
+        sql = (
+            "SELECT e.epoch, b.seq FROM (SELECT epoch, seq FROM batches WHERE standing = 1 ORDER BY id DESC LIMIT ?) b"
+            " JOIN epochs e ON e.ref = b.epoch"
+        )
+        held = [(bytes(epoch).hex(), seq, seq) for epoch, seq in self._rows(sql, (ACKNOWLEDGED_MAX,))]
+        return [(bytes.fromhex(epoch), first, last) for epoch, first, last in ranges(held)[-limit:]]
 
     def ids_of(self, epoch: bytes, first: int, last: int) -> list[int]:
         """Ids of the pending batches in a range of seqs. Raises: SpoolUnavailable."""

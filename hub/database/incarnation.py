@@ -3,7 +3,8 @@
 A restored backup, a promoted standby or a database moved to another server may lack what an agent was told is stored.
 The incarnation is drawn for a fingerprint (the cluster's system identifier, its timeline, the database's oid); when
 the fingerprint is another, so is the incarnation, and agents offer again all that they hold. A copy of the data
-directory put back in place looks the same as before: `labrelay hub restored` then draws a new one by hand.
+directory put back in place looks the same as before: then it is the agents who know better (hub.ingest.claims), and
+`labrelay hub restored` draws a new one by hand.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ async def redraw(connection: Connection) -> Incarnation:
     """A new incarnation, whatever the fingerprint: an operator knows that the database went back."""
     async with connection.transaction():
         return await _draw(connection, await _fingerprint(connection))
+
+
+async def replace(connection: Connection, standing: UUID) -> Incarnation:
+    """A new incarnation in the place of `standing`; what is in force, where somebody has replaced that one already."""
+    async with connection.transaction():
+        await connection.execute("lock table hub_state in share row exclusive mode")
+        here = await _fingerprint(connection)
+        now = await read(connection)
+        return now if now is not None and now.id != standing else await _draw(connection, here)
 
 
 async def read(connection: Connection) -> Incarnation | None:

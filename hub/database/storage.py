@@ -24,7 +24,7 @@ from hub.database import tiers
 from hub.database.incarnation import Incarnation
 from hub.database.migrate import migrate
 from hub.database.partitions import Partitions
-from hub.database.pool import Connection, Pool, create_pool, server_settings, set_codecs, translated
+from hub.database.pool import Connection, Pool, acquire, create_pool, server_settings, set_codecs, translated
 from hub.database.tiers import Layout, Tier
 from hub.settings import HubSettings
 from shared.errors import StorageError, StorageUnavailable
@@ -64,6 +64,8 @@ class Storage:
         self._prepared: Prepared | None = None
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
+        self.connects = 0
+        """How often the hub has sought the database anew; in between nobody can have put another one in its place."""
         self.error = "not connected yet"
         """Why the database is not ready, empty when it is."""
         self.pool: Pool = create_pool(settings, self._check_connection)
@@ -138,6 +140,7 @@ class Storage:
     async def _connected(self) -> AsyncIterator[DirectConnection]:
         """A connection beside the pool, so that a pool in full use is not taken for a database that is away."""
         self._lost.clear()
+        self.connects += 1
         connection = await connect(self._settings)
         connection.add_termination_listener(lambda _: self._lost.set())
         try:
@@ -166,6 +169,17 @@ class Storage:
         self.error = ""
         self._ready.set()
         log.info("event=database_ready tier=%s incarnation=%s", prepared.layout.tier, prepared.incarnation.id)
+
+    async def went_back(self, standing: UUID) -> None:
+        """The database lacks what was acknowledged in this incarnation: draw another one and prepare again.
+
+        Raises: StorageUnavailable.
+        """
+        async with acquire(self.pool) as connection:
+            await incarnations.replace(connection, standing)
+        if self._prepared is not None and self._prepared.incarnation.id == standing:
+            self._prepared = None
+            self._lost.set()
 
     async def _watch(self, connection: DirectConnection) -> None:
         """Return never; raise StorageUnavailable as soon as the database is away or another."""

@@ -101,7 +101,7 @@ class Catalogue:
     """The memory; for one event loop."""
 
     def __init__(self) -> None:
-        self._incarnation: UUID | None = None
+        self._met: tuple[UUID, int] | None = None
         self._generation = -1
         self._profiles = Profiles()
         self.epochs: dict[EpochKey, int] = {}
@@ -116,10 +116,10 @@ class Catalogue:
         """Of the catalogue, as last seen; -1 before."""
         return self._generation
 
-    def meet(self, incarnation: UUID) -> None:
-        """The database is this one; forget everything if it was another."""
-        if incarnation != self._incarnation:
-            self._incarnation = incarnation
+    def meet(self, incarnation: UUID, connects: int = 0) -> None:
+        """The database is this one, sought so often; forget everything if it was, or may have been, another."""
+        if (incarnation, connects) != self._met:
+            self._met = (incarnation, connects)
             self.epochs.clear()
             self._profiles = Profiles()
             self.forget()

@@ -31,6 +31,9 @@ class Database(Protocol):
     def pool(self) -> Pool: ...
 
     @property
+    def connects(self) -> int: ...
+
+    @property
     def incarnation(self) -> UUID: ...
 
     @property

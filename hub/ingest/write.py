@@ -115,6 +115,7 @@ class IngestWriter:
             readings_max=settings.ingest_queue_readings_max, items_max=settings.ingest_queue_batches_max
         )
         self._catalogue = Catalogue()
+        self._clocks = Clocks(clock)
         self._preparation = Preparation(database, self._catalogue, sensors_max=settings.sensors_per_agent_max)
         self._suspects: dict[UUID, int] = {}
         self._announce = asyncio.Event()
@@ -238,7 +239,7 @@ class IngestWriter:
     async def _commit(self, items: Sequence[Item], *, careful: bool) -> list[Settled]:
         started_s = self._clock.monotonic_s()
         incarnation = self._database.incarnation
-        self._catalogue.meet(incarnation)
+        self._catalogue.meet(incarnation, self._database.connects)
         window_us = self._window_us()
         settled: dict[int, Settled] = {}
         try:
