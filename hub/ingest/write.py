@@ -115,7 +115,6 @@ class IngestWriter:
             readings_max=settings.ingest_queue_readings_max, items_max=settings.ingest_queue_batches_max
         )
         self._catalogue = Catalogue()
-        self._clocks = Clocks(clock)
         self._preparation = Preparation(database, self._catalogue, sensors_max=settings.sensors_per_agent_max)
         self._suspects: dict[UUID, int] = {}
         self._announce = asyncio.Event()
