@@ -20,6 +20,7 @@ from bench.chaos.evidence import AGENT_SHIFT, POINT_SHIFT, Evidence, Keys, Stand
 from bench.chaos.records import Records
 
 _NUMBER = np.int64((1 << POINT_SHIFT) - 1)
+_EXAMPLES_MAX = 8
 _AGENT = np.int64((1 << 8) - 1)
 
 
@@ -74,9 +75,9 @@ def judge(
     taken = np.unique(np.concatenate(taken_parts))
     waiting = np.unique(np.concatenate(waiting_parts))
     lost = np.setdiff1d(np.setdiff1d(taken, records.stored), np.union1d(records.set_aside, waiting))
-    examples += [f"lost {_say(key)}" for key in lost[:5]]
+    examples += [f"lost {_say(key)}" for key in lost[:2]]
     double = records.stored[1:][records.stored[1:] == records.stored[:-1]]
-    examples += [f"duplicated {_say(key)}" for key in double[:5]]
+    examples += [f"duplicated {_say(key)}" for key in double[:2]]
     unexplained = _unexplained(records, outages, np.union1d(records.set_aside, waiting), examples)
     return Judgement(
         taken=len(taken),
@@ -106,7 +107,7 @@ def _unexplained(records: Records, outages: Sequence[Outage], elsewhere: Keys, e
         missing = int(steps[hole]) - 1 - int(last - first)
         if missing > 0:
             total += missing
-            if len(examples) < 20:
+            if len(examples) < _EXAMPLES_MAX:
                 examples.append(f"unexplained: {missing} after {_say(keys[hole])}, {low} … {high} µs")
     return total
 

@@ -24,6 +24,7 @@ from bench.chaos.stack import AGENTS, Stack, wait_until
 from bench.chaos.watch import Watch
 
 RECOVERY_TIMEOUT_S = 120.0
+NOTICE_TIMEOUT_S = 40.0
 WARM_UP_S = 3.0
 _MARGIN_US = 5_000_000
 
@@ -42,6 +43,7 @@ class Figures:
     duplicated: int = 0
     gaps_unexplained: int = 0
     quarantined: int = 0
+    waiting: int = 0
     not_recovered: int = 0
     polled: int = 0
     readings_per_s: float = 0.0
@@ -140,7 +142,7 @@ def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures,
         if recovered_s is None:
             figures.not_recovered += 1
             report.say(f"round {number}: NOT RECOVERED within {RECOVERY_TIMEOUT_S:g} s")
-        verdict = _compare(stack, watch, scene.since_us)
+        verdict = _settled(stack, watch, scene.since_us)
         report.done = figures.rounds = number
         report.say(f"round {number}: {what}; {_say(recovered_s, verdict)}")
         for example in verdict.examples:
@@ -174,6 +176,19 @@ def _recover(watch: Watch) -> float | None:
         )
 
     return time.monotonic() - began_s if wait_until(settled, RECOVERY_TIMEOUT_S, every_s=0.5) else None
+
+
+def _settled(stack: Stack, watch: Watch, since_us: int) -> Judgement:
+    """The verdict, once it is clean; the last one, when it does not become so.
+
+    What was acknowledged before the database was put back is offered again only when somebody has noticed that.
+    """
+    deadline = time.monotonic() + NOTICE_TIMEOUT_S
+    while True:
+        verdict = _compare(stack, watch, since_us)
+        if verdict.clean or time.monotonic() > deadline:
+            return verdict
+        time.sleep(1.0)
 
 
 def _all_sample(watch: Watch, since_us: int) -> bool:
@@ -210,6 +225,7 @@ def _finish(stack: Stack, watch: Watch, figures: Figures, report: Report) -> Non
         watch.spools[number].down = True
         agent.server.stop()
     verdict = _compare(stack, watch, 0)
+    figures.waiting = verdict.waiting
     found = records.read(stack.database_url, AGENTS)
     standings = watch.standing() or []
     figures.taken = sum(len(batch.keys) for one in watch.evidence for batch in one.taken.values())

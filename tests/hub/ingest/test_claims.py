@@ -107,7 +107,7 @@ async def test_claims_that_hold_or_are_of_another_database_change_nothing(storag
     assert storage.incarnation == before
 
 
-async def test_an_agent_is_believed_once_a_minute(storage: Storage, agent_id: UUID) -> None:
+async def test_an_agent_is_not_believed_all_the_time(storage: Storage, agent_id: UUID) -> None:
     clock = ManualClock()
     check = ClaimCheck(storage, clock)
     seen = [storage.incarnation]
