@@ -36,8 +36,9 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One of them with ARGS="path --seconds 20", else the three that measure speed.
 bench: $(STAMP)
-	$(BIN)/python -m bench $(ARGS)
+	$(if $(ARGS),$(BIN)/python -m bench $(ARGS),for name in wire poll path; do $(BIN)/python -m bench $$name --json || exit 1; done)
 
 # Pinned, hashed and without index addresses. Needs uv: https://docs.astral.sh/uv/
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
