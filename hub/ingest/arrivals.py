@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from hub.ingest.correction import Placing
 from shared.columns import DecodedColumns
 from shared.readings import Columns
 from shared.records import Record
@@ -17,17 +18,28 @@ class Arrival:
     """One batch of an agent, decoded. Its identity goes into the ledger, in the transaction of its readings.
 
     Attributes:
+        content: with its times corrected once `hub.ingest.clocks` has placed them.
         size_bytes: on the wire.
+        correction_us: what has been added to the times.
+        placing: whether the place of its clock segment is known.
     """
 
     header: Header
     content: DecodedColumns | Record
     size_bytes: int
+    correction_us: int = 0
+    placing: Placing = Placing.PLACED
 
     @property
     def agent_id(self) -> UUID:
         """Who sent it; also what orders it: batches of an agent are written one after the other."""
         return self.header.agent_id
+
+    @property
+    def taken_through_us(self) -> int:
+        """All samples up to then, corrected, are in this batch or in earlier ones; 0 where it does not say."""
+        known = self.placing is Placing.PLACED and self.header.taken_through_us > 0
+        return self.header.taken_through_us + self.correction_us if known else 0
 
     @property
     def readings(self) -> int:
@@ -44,12 +56,14 @@ class Submission:
         columns: sorted by (series, timestamp); status raw_only or client_provided (or failed), no profiles. Equal
             timestamps in a series are allowed: an equal raw value is a repeat, another one is set aside.
         meta: by row of `columns`.
+        released_id: the row of `set_aside` that these readings were in; it goes in the same transaction.
     """
 
     sensor_id: UUID
     signals: tuple[str, ...]
     columns: Columns
     meta: tuple[tuple[int, dict[str, Any]], ...] = ()
+    released_id: int | None = None
 
     @property
     def readings(self) -> int:

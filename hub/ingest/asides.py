@@ -16,12 +16,14 @@ from shared.readings import Int64
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a part comes from; a post has no agent, epoch and seq."""
+    """Where a part comes from; a post has no agent, epoch, seq and clock segment."""
 
     part: Part
     agent_id: UUID | None = None
     epoch_id: int | None = None
     seq: int | None = None
+    segment: int | None = None
+    correction_us: int = 0
 
 
 def asides_of(judged: Judged, sources: Sequence[Source], profile_ids: Sequence[UUID | None]) -> list[Aside]:
@@ -63,4 +65,6 @@ def _aside(judged: Judged, rows: Int64, sources: Sequence[Source], profile_ids: 
         judged.physical[rows],
         judged.status[rows].tolist(),
         profile_ids[int(judged.profile[first])],
+        segment=source.segment,
+        correction_us=source.correction_us,
     )

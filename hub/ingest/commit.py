@@ -113,12 +113,15 @@ class GroupCommit:
         await self._refuse_strangers(connection, epoch_of)
         await self._settle_known(connection, epoch_of)
         notes = await self._add_dictionaries(connection, epoch_of)
-        entries = [LedgerEntry(epoch_of[self._key(place)], self._header(place)) for place, _ in notes]
+        entries = [
+            LedgerEntry(epoch_of[self._key(place)], self._header(place), taken_through_us=self._through_us(place))
+            for place, _ in notes
+        ]
         entries += await self._store(connection, await self._judge(connection, epoch_of))
         if entries:
             await ledger.enter(connection, entries)
         await records.add_records(
-            connection, [(epoch_of[self._key(place)], self._header(place).seq, record) for place, record in notes]
+            connection, [(epoch_of[self._key(place)], self._header(place), record) for place, record in notes]
         )
 
     def _epoch_of(self) -> dict[EpochKey, int]:
@@ -138,6 +141,10 @@ class GroupCommit:
         item = self._items[place]
         assert isinstance(item, Arrival)
         return item.header
+
+    def _through_us(self, place: int) -> int:
+        item = self._items[place]
+        return item.taken_through_us if isinstance(item, Arrival) else 0
 
     def _settle(self, place: int, answer: Answer, outcome: Outcome = NOTHING) -> None:
         self._settled[place] = Settled(self._items[place], answer, outcome)
@@ -160,7 +167,7 @@ class GroupCommit:
         for place, identity in wanted.items():
             checksum = self._header(place).checksum
             if identity in known:
-                self._settle(place, Answer.KNOWN if known[identity] == checksum else Answer.CONFLICT)
+                self._settle(place, Answer.KNOWN if known[identity] in (checksum, None) else Answer.CONFLICT)
 
     async def _add_dictionaries(
         self, connection: Connection, epoch_of: dict[EpochKey, int]
@@ -203,8 +210,9 @@ class GroupCommit:
             return Source(Part(content, known.posts[item.sensor_id, item.signals]))
         assert isinstance(item.content, DecodedColumns)
         epoch_id = epoch_of[item.header.agent_id, item.header.epoch]
-        part = Part(item.content, known.dictionaries[epoch_id])
-        return Source(part, item.agent_id, epoch_id, item.header.seq)
+        part = Part(item.content, known.dictionaries[epoch_id], item.placing)
+        segment = item.header.clock_segment
+        return Source(part, item.agent_id, epoch_id, item.header.seq, segment, item.correction_us)
 
     async def _store(self, connection: Connection, judgement: _Judgement) -> list[LedgerEntry]:
         """Store and set aside; settle the items. Returns: what is to be entered into the ledger."""
@@ -225,6 +233,9 @@ class GroupCommit:
         asides = asides_of(judged, judgement.sources, judgement.profiles.ids)
         if asides:
             await store.set_aside(connection, asides)
+        released = [item.released_id for _, item in self._parts(judgement) if isinstance(item, Submission)]
+        if any(released):
+            await store.let_go(connection, [one for one in released if one is not None])
         return self._count(judgement, keep, rows)
 
     async def _write(self, connection: Connection, rows: Rows) -> Losers:
@@ -261,6 +272,7 @@ class GroupCommit:
         stored = np.bincount(judged.part[keep], minlength=size)
         aside = np.bincount(judged.part[judged.verdict != Verdict.STORE], minlength=size)
         first = np.searchsorted(judged.part[keep], np.arange(size))
+        last = np.searchsorted(judged.part[keep], np.arange(size), side="right") - 1
         entries = []
         for part, item in self._parts(judgement):
             new, kept_aside = int(stored[part]), int(aside[part])
@@ -268,9 +280,18 @@ class GroupCommit:
             self._settle(judgement.places[part], Answer.COMMITTED, Outcome(new, repeated, kept_aside))
             epoch_id = judgement.sources[part].epoch_id
             if isinstance(item, Arrival) and epoch_id is not None:
-                first_id = int(rows.id[first[part]]) if new else None
                 entries.append(
-                    LedgerEntry(epoch_id, item.header, int(total[part]), new, repeated, kept_aside, first_id)
+                    LedgerEntry(
+                        epoch_id,
+                        item.header,
+                        int(total[part]),
+                        new,
+                        repeated,
+                        kept_aside,
+                        int(rows.id[first[part]]) if new else None,
+                        int(rows.id[last[part]]) if new else None,
+                        item.taken_through_us,
+                    )
                 )
         return entries
 

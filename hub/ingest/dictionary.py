@@ -29,7 +29,8 @@ class Verdict(IntEnum):
     TOO_OLD = 5
     DROPPED_RANGE = 6
     CONFLICTING_VALUE = 7
-    UNRESOLVED = 8
+    CLOCK_UNSYNCHRONISED = 8
+    UNRESOLVED = 9
     """Bound, but the series is not there yet: the batch is to come again."""
 
     @property

@@ -1,4 +1,4 @@
-"""What must be there before a group is written: epochs, sensors, series, partitions. In transactions of their own."""
+"""What must be there before a group is written: epochs, clocks, sensors, partitions. In transactions of their own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hub.database.partitions import NEW_PER_CALL_MAX, Partitions
 from hub.database.pool import Pool, transaction
 from hub.ingest.arrivals import Arrival, Item, Submission
 from hub.ingest.catalogue import Catalogue
+from hub.ingest.clocks import Clocks
 from hub.ingest.register import complete_series, open_epochs, open_signals, register
 from shared.columns import DecodedColumns
 from shared.errors import StorageUnavailable
@@ -47,20 +48,26 @@ class Preparation:
         sensors_max: sensors that one agent may have registered for it.
     """
 
-    def __init__(self, database: Database, catalogue: Catalogue, *, sensors_max: int) -> None:
+    def __init__(self, database: Database, catalogue: Catalogue, clocks: Clocks, *, sensors_max: int) -> None:
         self._database = database
         self._catalogue = catalogue
+        self._clocks = clocks
         self._sensors_max = sensors_max
 
-    async def prepare(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
-        """What must be there before the transaction. Raises: StorageUnavailable."""
-        await self._prepare_partitions(items, window_us)
+    async def prepare(self, items: Sequence[Item], window_us: tuple[int, int]) -> Sequence[Item]:
+        """What must be there before the transaction.
+
+        Returns: the items with their times corrected.
+        Raises: StorageUnavailable.
+        """
         arrivals = [item for item in items if isinstance(item, Arrival)]
         keys = dict.fromkeys((one.header.agent_id, one.header.epoch) for one in arrivals)
         new = [key for key in keys if key not in self._catalogue.epochs]
         if new:
             async with transaction(self._database.pool) as connection:
                 self._catalogue.epochs.update(await open_epochs(connection, new))
+        items = await self._placed(items)
+        await self._prepare_partitions(items, window_us)
         for arrival in arrivals:
             if isinstance(arrival.content, Dictionary) and arrival.content.series:
                 async with transaction(self._database.pool) as connection:
@@ -70,6 +77,20 @@ class Preparation:
             if isinstance(item, Submission) and not self._catalogue.has_post((item.sensor_id, item.signals)):
                 async with transaction(self._database.pool) as connection:
                     await open_signals(connection, item.sensor_id, item.signals)
+        return items
+
+    async def _placed(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Correct the times of what goes in together, deciding over its clock segment if need be."""
+        first = items[0]
+        if not (isinstance(first, Arrival) and self._clocks.is_undecided(first)):
+            return self._clocks.placed(items)
+        epoch_id = self._catalogue.epochs.get((first.header.agent_id, first.header.epoch))
+        if epoch_id is None:  # of an agent that is not enrolled: it will be refused
+            return items
+        arrivals = [item for item in items if isinstance(item, Arrival)]
+        async with transaction(self._database.pool) as connection:
+            placing = await self._clocks.decide(connection, epoch_id, arrivals)
+        return self._clocks.placed(items, placing)
 
     async def _prepare_partitions(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
         columns = [_timestamps(item) for item in items if item.readings]

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from hub.database.pool import Connection
-from hub.ingest import ledger, store
+from hub.ingest import store
 from hub.ingest.arrivals import Arrival, Item, Outcome
 from hub.ingest.catalogue import Catalogue, EpochKey
 from hub.ingest.commit import rows_of
 from hub.ingest.copy import Rows
+from hub.ingest.correction import Placing
 from hub.ingest.dictionary import Verdict
 from hub.ingest.intake import GROUP_READINGS_MAX
 from hub.ingest.records import moment
@@ -34,12 +35,15 @@ with entered as materialized (
 ), block as materialized (
     select draw_reading_block() * {GROUP_READINGS_MAX} as first_id from entered where ok
 ), claimed as (
-    insert into ledger (epoch_id, seq, checksum, kind, readings, stored, clock_segment, taken_through_us, first_id)
+    insert into ledger (epoch_id, seq, checksum, kind, readings, stored, clock_segment, taken_through_us, first_id,
+                        last_id)
     select b.epoch_id, b.seq, b.checksum, b.kind, b.readings, b.readings, b.segment, b.through_us,
-           case when b.readings > 0 then block.first_id + b.place end
-    from block, unnest($3::integer[], $4::bigint[], $5::bigint[], $6::smallint[], $7::integer[], $8::integer[],
+           case when b.readings > 0 then block.first_id + b.place end,
+           case when b.readings > 0 then block.first_id + b.place + b.readings - 1 end
+    from block, unnest($3::integer[], $4::bigint[], $5::bigint[], $6::smallint[], $7::integer[], $8::bigint[],
                        $9::bigint[], $10::integer[])
         as b (epoch_id, seq, checksum, kind, readings, segment, through_us, place)
+    join epochs e on e.id = b.epoch_id and b.seq > e.folded_through
     order by b.epoch_id, b.seq
     on conflict (epoch_id, seq) do nothing
     returning epoch_id, seq
@@ -59,7 +63,7 @@ with entered as materialized (
     set taken_through = greatest(e.taken_through, timestamptz 'epoch' + t.through_us * interval '1 microsecond')
     from block, (
         select b.epoch_id, max(least(b.through_us, {TIMESTAMP_US_MAX})) as through_us
-        from unnest($3::integer[], $9::bigint[]) as b (epoch_id, through_us) group by b.epoch_id
+        from unnest($3::integer[], $22::bigint[]) as b (epoch_id, through_us) group by b.epoch_id
     ) as t
     where e.id = t.epoch_id and t.through_us > 0
 )
@@ -103,7 +107,7 @@ class QuickGroup:
             [header.checksum for header in headers],
             [header.kind for header in headers],
             self.counts,
-            [ledger.segment_of(header) for header in headers],
+            [header.clock_segment for header in headers],
             [header.taken_through_us for header in headers],
             np.searchsorted(self.part, np.arange(len(headers))).tolist(),
             [self.epoch_ids[place] for place in part],
@@ -117,6 +121,7 @@ class QuickGroup:
             series_ids,
             moment(from_us),
             moment(to_us),
+            [batch.taken_through_us for batch in self.batches],
         )
         there = {(row["epoch_id"], row["seq"]) for row in claimed}
         return {
@@ -129,7 +134,9 @@ class QuickGroup:
 def plan(items: Sequence[Item], catalogue: Catalogue, window_us: tuple[int, int]) -> QuickGroup | None:
     """The group made ready for one statement; None where it has to take the long way."""
     batches = [item for item in items if isinstance(item, Arrival) and isinstance(item.content, DecodedColumns)]
-    if len(batches) < len(items) or sum(batch.readings for batch in batches) > READINGS_MAX:
+    if len(batches) < len(items) or any(batch.placing is not Placing.PLACED for batch in batches):
+        return None
+    if sum(batch.readings for batch in batches) > READINGS_MAX:
         return None
     epoch_of = _epochs(batches, catalogue)
     known = catalogue.recall(epoch_of) if epoch_of is not None else None

@@ -10,6 +10,7 @@ import msgspec
 from hub.database.pool import Connection
 from shared.columns import TIMESTAMP_US_MAX
 from shared.records import ClockRecord, Dictionary, Gap, Opening, Record
+from shared.wire import Header
 
 DICTIONARY_ENTRIES_MAX = 100_000
 """Series references in one epoch; more is no dictionary but an attack."""
@@ -35,19 +36,20 @@ set previous_epoch = $2, previous_last_seq = $3, started_at = $4, version = $5, 
 where id = $1
 """
 _GAP = """
-insert into gaps (epoch_id, seq, cause, time_from, time_to, readings, record) values ($1, $2, $3, $4, $5, $6, $7)
+insert into gaps (epoch_id, seq, cause, time_from, time_to, readings, record, clock_segment)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 _CLOCK = """
-insert into clock_segments (epoch_id, segment, opened_us, offset_us, uncertainty_us, measured_us, step_us)
-values ($1, $2, $3, $4, $5, $6, $7)
+insert into clock_segments (epoch_id, segment, opened_us, offset_us, uncertainty_us, measured_us, step_us, source)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
 on conflict (epoch_id, segment) do update
 set opened_us = excluded.opened_us, offset_us = excluded.offset_us, uncertainty_us = excluded.uncertainty_us,
-    measured_us = excluded.measured_us, step_us = excluded.step_us
-where excluded.measured_us >= clock_segments.measured_us
+    measured_us = excluded.measured_us, step_us = excluded.step_us, source = excluded.source
+where (excluded.source = 'hub', excluded.measured_us) >= (clock_segments.source = 'hub', clock_segments.measured_us)
 """
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 1 << 63
-_INT32 = 1 << 31
+_UINT32_MAX = (1 << 32) - 1
 
 
 def is_storable(record: Record) -> bool:
@@ -56,7 +58,7 @@ def is_storable(record: Record) -> bool:
         return False
     if isinstance(record, ClockRecord):
         numbers = (record.opened_us, record.offset_us, record.uncertainty_us, record.measured_us, record.step_us)
-        return 0 <= record.segment < _INT32 and all(-_INT64 <= number < _INT64 for number in numbers)
+        return 0 <= record.segment <= _UINT32_MAX and all(-_INT64 <= number < _INT64 for number in numbers)
     if isinstance(record, Gap):
         return -_INT64 <= record.readings < _INT64
     return True
@@ -102,20 +104,20 @@ async def add_dictionary(connection: Connection, epoch_id: int, dictionary: Dict
         )
 
 
-async def add_records(connection: Connection, records: Sequence[tuple[int, int, Record]]) -> None:
+async def add_records(connection: Connection, records: Sequence[tuple[int, Header, Record]]) -> None:
     """Note openings, gaps and clock offsets.
 
     Args:
-        records: (epoch id, seq, record), already in the ledger.
+        records: epoch id, the batch's header and its record, already in the ledger.
     """
-    for epoch_id, seq, record in records:
+    for epoch_id, header, record in records:
         if isinstance(record, Opening):
             await _add_opening(connection, epoch_id, record)
         elif isinstance(record, Gap):
-            await _add_gap(connection, epoch_id, seq, record)
+            await _add_gap(connection, epoch_id, header, record)
         elif isinstance(record, ClockRecord):
             numbers = (record.opened_us, record.offset_us, record.uncertainty_us, record.measured_us, record.step_us)
-            await connection.execute(_CLOCK, epoch_id, record.segment, *numbers)
+            await connection.execute(_CLOCK, epoch_id, record.segment, *numbers, record.source)
 
 
 async def _add_opening(connection: Connection, epoch_id: int, opening: Opening) -> None:
@@ -125,10 +127,11 @@ async def _add_opening(connection: Connection, epoch_id: int, opening: Opening) 
     await connection.execute(_OPENING, epoch_id, previous, last_seq, started, opening.version[:100], opening.host[:255])
 
 
-async def _add_gap(connection: Connection, epoch_id: int, seq: int, gap: Gap) -> None:
+async def _add_gap(connection: Connection, epoch_id: int, header: Header, gap: Gap) -> None:
     count = gap.readings if gap.readings >= 0 else None
+    times = moment(gap.from_us), moment(gap.to_us)
     record = msgspec.to_builtins(gap)
-    await connection.execute(_GAP, epoch_id, seq, gap.cause, moment(gap.from_us), moment(gap.to_us), count, record)
+    await connection.execute(_GAP, epoch_id, header.seq, gap.cause, *times, count, record, header.clock_segment)
 
 
 def moment(time_us: int) -> datetime:

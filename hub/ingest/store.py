@@ -43,9 +43,11 @@ on conflict (series_id, time) do nothing
 """
 _SET_ASIDE = """
 insert into set_aside (project_id, agent_id, epoch_id, seq, sensor_id, sensor_name, signal, reason, readings,
-                       time_from, time_to, timestamps_us, raw, physical, status, profile_id, meta)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                       time_from, time_to, timestamps_us, raw, physical, status, profile_id, meta, clock_segment,
+                       correction_us)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 """
+_LET_GO = "delete from set_aside where id = any($1::bigint[])"
 _MINUTE_US = 60_000_000
 
 
@@ -73,6 +75,8 @@ class Aside:
         epoch_id, seq: of the batch; None for a post.
         columns: timestamps_us, raw, physical, status, as lists.
         profile_id: the one that they were converted with.
+        segment: the clock segment of the batch.
+        correction_us: what has been added to the timestamps.
     """
 
     project_id: UUID | None
@@ -89,6 +93,8 @@ class Aside:
     status: list[int]
     profile_id: UUID | None
     meta: dict[str, Any] | None = None
+    segment: int | None = None
+    correction_us: int = 0
 
 
 async def draw_ids(connection: Connection) -> int:
@@ -166,6 +172,11 @@ async def set_aside(connection: Connection, asides: Sequence[Aside]) -> None:
     await connection.executemany(_SET_ASIDE, [_aside_record(aside) for aside in asides])
 
 
+async def let_go(connection: Connection, ids: Sequence[int]) -> None:
+    """Remove rows of `set_aside` whose readings this transaction has dealt with."""
+    await connection.execute(_LET_GO, ids)
+
+
 def _aside_record(aside: Aside) -> tuple[Any, ...]:
     return (
         aside.project_id,
@@ -185,6 +196,8 @@ def _aside_record(aside: Aside) -> tuple[Any, ...]:
         aside.status,
         aside.profile_id,
         aside.meta,
+        aside.segment,
+        aside.correction_us,
     )
 
 

@@ -4,7 +4,7 @@ A batch either goes in whole (each of its readings stored, or set aside with a r
 
 ==============  ====================================================================================
 `DICTIONARY`    it uses a reference that its epoch's dictionary lacks here
-`LATER`         a series that it uses is not registered yet
+`LATER`         a series that it uses is not registered yet, or its clock may still be measured
 `PHYSICAL`      the physical column that it left out cannot be derived bit for bit
 ==============  ====================================================================================
 
@@ -24,6 +24,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hub.ingest.correction import Placing
 from hub.ingest.dictionary import UNKNOWN, Dictionary, Verdict
 from shared.columns import DecodedColumns, physical_digest
 from shared.conversion import ProfileTable
@@ -54,10 +55,15 @@ class Ask(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One batch's readings and what its references stand for."""
+    """One batch's readings and what its references stand for.
+
+    Attributes:
+        placing: whether its times can be believed.
+    """
 
     content: DecodedColumns
     dictionary: Dictionary
+    placing: Placing = Placing.PLACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,10 @@ def _resolve(place: int, part: Part) -> _Resolved | Ask:
     verdict = dictionary.verdict[slot]
     if len(verdict) and int(verdict.max()) == Verdict.UNRESOLVED:
         return Ask.LATER
+    if part.placing is Placing.LATER:
+        return Ask.LATER
+    if part.placing is Placing.UNPLACED:
+        verdict = np.where(verdict == Verdict.STORE, int(Verdict.CLOCK_UNSYNCHRONISED), verdict)
     sent = dictionary.profiles.find(columns.profile)
     expected = dictionary.in_force(slot, columns.timestamp_us)
     if verdict.any():  # what is set aside keeps what it was sent with

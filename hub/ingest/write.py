@@ -27,6 +27,7 @@ from hub.database.pool import acquire, transaction
 from hub.ingest.acknowledge import Acknowledger, BatchAnswer, Publisher
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.catalogue import Catalogue
+from hub.ingest.clocks import Clocks
 from hub.ingest.commit import Answer, Checkpoint, GroupCommit, Settled, no_checkpoint
 from hub.ingest.heartbeat import Heartbeats
 from hub.ingest.intake import Entry, Intake
@@ -115,7 +116,10 @@ class IngestWriter:
             readings_max=settings.ingest_queue_readings_max, items_max=settings.ingest_queue_batches_max
         )
         self._catalogue = Catalogue()
-        self._preparation = Preparation(database, self._catalogue, sensors_max=settings.sensors_per_agent_max)
+        self._clocks = Clocks(clock)
+        self._preparation = Preparation(
+            database, self._catalogue, self._clocks, sensors_max=settings.sensors_per_agent_max
+        )
         self._suspects: dict[UUID, int] = {}
         self._announce = asyncio.Event()
         self._last_commit_s: float | None = None
@@ -236,13 +240,22 @@ class IngestWriter:
         _fail(entry, error)
 
     async def _commit(self, items: Sequence[Item], *, careful: bool) -> list[Settled]:
+        """Commit what can be committed together, then the rest."""
+        settled: list[Settled] = []
+        while len(settled) < len(items):
+            self._clocks.meet(self._database.incarnation, self._database.connects)
+            rest = items[len(settled) :]
+            settled += await self._commit_run(rest[: self._clocks.run_length(rest)], careful=careful)
+        return settled
+
+    async def _commit_run(self, items: Sequence[Item], *, careful: bool) -> list[Settled]:
         started_s = self._clock.monotonic_s()
         incarnation = self._database.incarnation
         self._catalogue.meet(incarnation, self._database.connects)
         window_us = self._window_us()
         settled: dict[int, Settled] = {}
         try:
-            await self._preparation.prepare(items, window_us)
+            items = await self._preparation.prepare(items, window_us)
             quick = None if careful else plan(items, self._catalogue, window_us)
             if quick is not None:
                 settled = await self._commit_quickly(quick, items)
