@@ -1,6 +1,6 @@
 # Everything a developer or a curious operator types. `make env` runs by itself where it is needed.
 #
-#   make up [ARGS="--data-dir D --port P"]   make test [ARGS="tests/shared -k wire"]   make check   make bench   make lock
+#   make up [ARGS="--data-dir D --port P"]   make test [ARGS="tests/shared -k wire"]   make check   make bench   make chaos   make lock
 
 PYTHON ?= python3
 VENV   := .venv
@@ -13,7 +13,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/nu
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 
-.PHONY: help env up test check bench lock
+.PHONY: help env up test check bench chaos lock
 help:
 	@sed -n '1,3p' $(MAKEFILE_LIST) | sed 's/^# \{0,1\}//'
 
@@ -39,6 +39,11 @@ check: $(STAMP)
 # One of them with ARGS="path --seconds 20", else the three that measure speed.
 bench: $(STAMP)
 	$(if $(ARGS),$(BIN)/python -m bench $(ARGS),for name in wire poll path; do $(BIN)/python -m bench $$name --json || exit 1; done)
+
+# Fifty faults on a real stack, drawn from a seed: make chaos SEED=7. See docs/reliability.md.
+SEED ?= 1
+chaos: $(STAMP)
+	$(BIN)/python -m bench chaos --rounds 50 --seed $(SEED) $(ARGS)
 
 # Pinned, hashed and without index addresses. Needs uv: https://docs.astral.sh/uv/
 COMPILE := uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
