@@ -1,11 +1,11 @@
 """The whole path, from a driver's arrays to the committed row, against plain pipelines and the bare COPY.
 
-PostgreSQL with fsync, Mosquitto with dynamic security, hub and agent are processes of their own, as shipped; the
-agent's driver is `bench._rig.instrument`. Throughput, the plain pipelines and the ceiling take turns, so that all see
-the same machine. Then, with the same servers: small batches, alone and in messages of several; 10,000 readings/s
-with a flush of 5 ms; live values while a million readings drain; bytes a reading. At the end every reading that the
-instruments delivered is looked for in the database. CPU is that of the processes, less what the instruments' own arrays
-cost.
+PostgreSQL with fsync, Mosquitto with dynamic security, hub and agents are processes of their own, as shipped; the
+agents' driver is `bench._rig.instrument`. There are two agents, as the hub has two writers and never writes one agent's
+batches with both. Throughput, the plain pipelines and the ceiling take turns, so that all see the same machine. Then,
+with the same servers: small batches, alone and in messages of several; 10,000 readings/s with a flush of 5 ms; live
+values while a million readings drain; bytes a reading. At the end every reading that the instruments delivered is
+looked for in the database. CPU is that of the processes, less what the instruments' own arrays cost.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ from bench._rig.witness import AckWitness, LiveWitness
 from hub.settings import HubSettings
 
 READINGS_PER_BATCH = 1_000
-AHEAD_READINGS = 200_000
-"""The instrument delivers at most so many readings before those before them are committed."""
+AHEAD_READINGS = 300_000
+"""The instruments deliver at most so many readings before those before them are committed."""
 TURNS = 3
 QUICK_FLUSH_S = 0.005
 DRAIN_TIMEOUT_S = 300.0
@@ -65,10 +66,10 @@ class Bench:
     """All that the measurements need."""
 
     servers: Servers
-    agent: subprocess.Popen[bytes]
+    agents: list[subprocess.Popen[bytes]]
     panels: dict[str, Panel]
     database: Any
-    sensor_ids: dict[str, str]
+    sensor_ids: dict[str, list[str]]
 
     async def delivered(self) -> int:
         """Readings that the instruments delivered; returns when all of them are committed at the hub."""
@@ -82,7 +83,7 @@ class Bench:
 
     def spent(self) -> processes.Spent:
         """CPU seconds so far, without the instruments' own."""
-        spent = self.servers.spent(self.agent)
+        spent = self.servers.spent(self.agents)
         own_s = sum(panel.report()["cpu_s"] for panel in self.panels.values())
         return spent - processes.Spent(own_s, 0.0, 0.0, 0.0)
 
@@ -93,11 +94,15 @@ async def _run(folder: Path, seconds: float) -> dict[str, Any]:
         running = stack.enter_context(servers(folder))
         panels = _panels(folder)
         sensor_ids = {name: _declare(running, panel) for name, panel in panels.items()}
-        process = stack.enter_context(agent(running, list(panels.values())))
+        second = panels["second"]
+        agents = [
+            stack.enter_context(agent(running, "first", [panel for panel in panels.values() if panel is not second])),
+            stack.enter_context(agent(running, "second", [second])),
+        ]
         database = await checker.connect(running.database_url)
-        bench = Bench(running, process, panels, database, sensor_ids)
+        bench = Bench(running, agents, panels, database, sensor_ids)
         try:
-            return await _figures(bench, folder, seconds)
+            return await _figures(bench, seconds)
         finally:
             await database.close()
             for panel in panels.values():
@@ -107,6 +112,7 @@ async def _run(folder: Path, seconds: float) -> dict[str, Any]:
 def _panels(folder: Path) -> dict[str, Panel]:
     made = [
         Panel(folder, "linear", 10),
+        Panel(folder, "second", 10),
         Panel(folder, "general", 10, walk=True),
         Panel(folder, "rack", 1000, sensor="rack"),
         Panel(folder, "quick", 10, flush_s=QUICK_FLUSH_S),
@@ -115,41 +121,33 @@ def _panels(folder: Path) -> dict[str, Panel]:
     return {panel.name: panel for panel in made}
 
 
-def _declare(running: Servers, panel: Panel) -> str:
-    """Sensors with published profiles; the id of the first."""
+def _declare(running: Servers, panel: Panel) -> list[str]:
+    """Sensors with published profiles; their ids."""
     profile: tuple[str, dict[str, Any]] = ("linear", {"a": 0.5, "b": -1.0})
     if panel.walk:
         profile = ("polynomial", {"coefficients": [1.0, 0.5, 0.25, 0.125]})
-    first, *_ = [running.sensor(name, *profile) for name in panel.sensors]
-    return first
+    return [running.sensor(name, *profile) for name in panel.sensors]
 
 
-async def _figures(bench: Bench, folder: Path, seconds: float) -> dict[str, Any]:
+async def _figures(bench: Bench, seconds: float) -> dict[str, Any]:
     figures: dict[str, Any] = {"options_changed": {"agent.devices.quick.flush_interval_s": QUICK_FLUSH_S}}
-    for measured in (
-        _memory(bench),
-        _throughput(bench, seconds),
-        _small_batches(bench, seconds / 2),
-        _commit_latency(bench, seconds),
-        _live_latency(bench),
-        _wire(bench, folder),
-    ):
-        found = await measured
+    for measure in (_memory, _throughput, _small_batches, _commit_latency, _live_latency, _wire):
+        found = await measure(bench, seconds)
         _say(found)
         figures |= found
     _say("comparing instruments and database")
     balance = await checker.balance(bench.database, list(bench.panels.values()))
     figures |= {"taken": balance.taken, "stored": balance.stored, "altered": balance.altered}
     figures |= {"lost": balance.lost, "duplicated": balance.duplicated}
-    figures["agent_rss_peak_mb"] = processes.memory_mb(bench.agent.pid, "VmHWM")
+    figures["agent_rss_peak_mb"] = processes.memory_mb(bench.agents[0].pid, "VmHWM")
     return figures
 
 
-async def _memory(bench: Bench) -> dict[str, Any]:
+async def _memory(bench: Bench, _: float) -> dict[str, Any]:
     _say("1,000 points at 2 Hz")
     bench.panels["rack"].order(10, 1, interval_s=0.5)
     await asyncio.sleep(5.5)
-    rss_mb = processes.memory_mb(bench.agent.pid)
+    rss_mb = processes.memory_mb(bench.agents[0].pid)
     await bench.delivered()
     return {"agent_rss_mb": rss_mb}
 
@@ -190,16 +188,16 @@ async def _throughput(bench: Bench, seconds: float) -> dict[str, Any]:
 
 async def _path(bench: Bench, seconds: float) -> tuple[float, dict[str, float]]:
     """As fast as it goes, in a closed loop: readings a second to the last commit, CPU a reading."""
-    panel = bench.panels["linear"]
+    sources = [bench.panels["linear"], bench.panels["second"]]
     before = await bench.delivered()
     spent, began_s = bench.spent(), time.monotonic()
     ordered = 0
     while time.monotonic() - began_s < seconds:
         allowed = await checker.committed(bench.database) - before + AHEAD_READINGS
-        if allowed > ordered:
-            blocks = -(-(allowed - ordered) // READINGS_PER_BATCH)
+        blocks = -(-max(allowed - ordered, 0) // (READINGS_PER_BATCH * len(sources)))
+        for panel in sources:
             panel.order(blocks, READINGS_PER_BATCH // panel.signals)
-            ordered += blocks * READINGS_PER_BATCH
+        ordered += blocks * READINGS_PER_BATCH * len(sources)
         await asyncio.sleep(0.05)
     taken = await bench.delivered() - before
     took_s, cost = time.monotonic() - began_s, bench.spent() - spent
@@ -215,6 +213,7 @@ async def _small_batches(bench: Bench, seconds: float) -> dict[str, Any]:
     """Batches of 10 readings, 100 a second: each alone; then those that wait for a hub that stood still."""
     _say("small batches, alone")
     panel = bench.panels["quick"]
+    seconds /= 2
     blocks = int(seconds * 100)
     await bench.delivered()
     before = bench.spent()
@@ -241,7 +240,7 @@ async def _small_batches(bench: Bench, seconds: float) -> dict[str, Any]:
 async def _commit_latency(bench: Bench, seconds: float) -> dict[str, Any]:
     _say("10,000 readings/s, flush 5 ms")
     await bench.delivered()
-    witness = AckWitness(bench.servers.broker)
+    witness, began = AckWitness(bench.servers.broker), datetime.now(UTC)
     try:
         panel = bench.panels["quick"]
         panel.order(int(seconds * 1000), 1, interval_s=0.001)
@@ -250,19 +249,19 @@ async def _commit_latency(bench: Bench, seconds: float) -> dict[str, Any]:
         await asyncio.sleep(0.2)
     finally:
         witness.close()
-    latencies_ms = await witness.latencies_ms(bench.database)
+    latencies_ms = await witness.latencies_ms(bench.database, bench.sensor_ids["quick"], began)
     return {
         "commit_p50_ms": float(np.percentile(latencies_ms, 50)),
         "commit_p99_ms": float(np.percentile(latencies_ms, 99)),
     }
 
 
-async def _live_latency(bench: Bench) -> dict[str, Any]:
+async def _live_latency(bench: Bench, _: float) -> dict[str, Any]:
     """Live values of one device while the backlog of another one drains."""
     _say("live values while 1,000,000 readings drain")
     linear, gauge = bench.panels["linear"], bench.panels["gauge"]
     await bench.delivered()
-    witness = LiveWitness(bench.servers.http, bench.sensor_ids["gauge"])
+    witness = LiveWitness(bench.servers.http, bench.sensor_ids["gauge"][0])
     try:
         gauge.order(8, 1, interval_s=0.25)  # everybody knows the sensor
         await asyncio.sleep(2.5)
@@ -289,13 +288,13 @@ async def _live_latency(bench: Bench) -> dict[str, Any]:
     }
 
 
-async def _wire(bench: Bench, folder: Path) -> dict[str, Any]:
+async def _wire(bench: Bench, _: float) -> dict[str, Any]:
     """Bytes a reading of the batches in the spool: 10 series × 100, twice, and 1,000 × 1."""
     _say("bytes on the wire")
     figures = {}
     for key, name, count in (("linear16", "linear", 100), ("general", "general", 100), ("polling", "rack", 1)):
         await bench.delivered()
-        with sqlite3.connect(f"file:{folder}/agent/spool.db?mode=ro", uri=True) as spool:
+        with sqlite3.connect(f"file:{bench.servers.folder}/first/spool.db?mode=ro", uri=True) as spool:
             (last,) = spool.execute("select max(id) from batches").fetchone()
             bench.panels[name].order(6, count, step_us=10_000, interval_s=1.2)
             await asyncio.sleep(7.5)

@@ -73,7 +73,7 @@ async def _copying(database_url: str, groups: int, place: int, pipe: Connection)
 def _group(now_us: int, number: int, block: int, place: int) -> bytes:
     each = GROUP_READINGS // SERIES
     numbers = number * each + np.arange(each, dtype=np.int64)
-    raw = np.tile(values_of(numbers), SERIES)
+    raw = np.concatenate([values_of(numbers, signal) for signal in range(SERIES)])
     return encode_rows(
         Rows(
             np.repeat(np.arange(SERIES, dtype=np.int32) + FIRST_SERIES_ID + SERIES * place, each),

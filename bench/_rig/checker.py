@@ -53,7 +53,7 @@ async def balance(connection: Any, panels: list[Panel]) -> Balance:
         for n in range(panel.signals):
             key = (panel.sensor, f"s{n}") if panel.sensor else (f"{panel.name}.p{n}", "value")
             rows = await _rows(connection, ids[key]) if key in ids else np.empty(0, _ROW)
-            _compare(found, times_us, panel.values_of(numbers), rows)
+            _compare(found, times_us, panel.values_of(numbers, n), rows)
     return found
 
 

@@ -32,14 +32,18 @@ BLOCK = np.dtype([("first", "<i8"), ("count", "<i8"), ("first_us", "<i8"), ("ste
 OUTSTANDING_READINGS_MAX = 64_000
 """Delivered and not yet on the disk; the instrument waits beyond that."""
 COMMIT_TIMEOUT_S = 60.0
+IDLE_S = 0.5
 _INTEGERS = np.random.default_rng(1).permutation(np.arange(-32_768, 32_768)).astype(np.float64)
+_APART = 7919
+"""How far series are from each other in the sequence of values."""
 _WALK = np.cumsum(np.random.default_rng(2).normal(size=65_536))
 
 
-def values_of(numbers: Int64, *, walk: bool = False) -> Float64:
-    """The raw values of readings by number, the same in each series."""
+def values_of(numbers: Int64, signal: int | Int64, *, walk: bool = False) -> Float64:
+    """The raw values of readings by number, of the signal with that index."""
     values = _WALK if walk else _INTEGERS
-    return values[numbers % len(values)]
+    found: Float64 = values[(numbers + signal * _APART) % len(values)]
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ class BenchBus:
         heard = b""
         while not self._closed:
             due = self._blocks < self._order.until
-            rest_s = max(self._due_s - time.monotonic(), 0.0) if due else 0.1
+            rest_s = max(self._due_s - time.monotonic(), 0.0) if due else IDLE_S
             if select.select([line], [], [], rest_s)[0]:
                 part = line.recv(4096)
                 if not part:
@@ -179,9 +183,10 @@ class BenchBus:
         signals, count = self._signals, order.count
         timestamps_us = first_us + np.arange(count, dtype=np.int64) * order.step_us
         numbers = self._numbers + np.arange(count, dtype=np.int64)
+        point = np.repeat(np.arange(signals, dtype=np.uint32), count)
         return Samples(
-            np.repeat(np.arange(signals, dtype=np.uint32), count),
+            point,
             np.tile(timestamps_us, signals),
-            np.tile(values_of(numbers, walk=self.device.walk), signals),
+            values_of(np.tile(numbers, signals), point.astype(np.int64), walk=self.device.walk),
             np.zeros(signals * count, np.uint8),
         )

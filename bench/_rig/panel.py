@@ -85,9 +85,9 @@ class Panel:
         """The instrument's own account, `BLOCK` (n,)."""
         return np.fromfile(self._account, BLOCK)
 
-    def values_of(self, numbers: Int64) -> Float64:
-        """The raw values of readings by number, of any of its series."""
-        return values_of(numbers, walk=self.walk)
+    def values_of(self, numbers: Int64, signal: int) -> Float64:
+        """The raw values of readings by number, of one of its series."""
+        return values_of(numbers, signal, walk=self.walk)
 
     def close(self) -> None:
         """Unplug it."""

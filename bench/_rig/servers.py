@@ -37,10 +37,10 @@ class Servers:
     http: httpx.Client
     project_id: str
 
-    def spent(self, agent: subprocess.Popen[bytes]) -> processes.Spent:
+    def spent(self, agents: Sequence[subprocess.Popen[bytes]]) -> processes.Spent:
         """CPU seconds so far."""
         return processes.Spent(
-            processes.cpu_s(agent.pid),
+            sum(processes.cpu_s(agent.pid) for agent in agents),
             processes.cpu_s(self.hub.pid),
             processes.family_cpu_s(self.postgres_pid),
             processes.cpu_s(self.broker_pid),
@@ -93,17 +93,17 @@ def servers(folder: Path) -> Iterator[Servers]:
 
 
 @contextmanager
-def agent(servers: Servers, panels: Sequence[Panel]) -> Iterator[subprocess.Popen[bytes]]:
+def agent(servers: Servers, name: str, panels: Sequence[Panel]) -> Iterator[subprocess.Popen[bytes]]:
     """An enrolled agent that reads the panels' instruments."""
-    folder = servers.folder / "agent"
+    folder = servers.folder / name
     folder.mkdir()
-    config = servers.folder / "agent.toml"
+    config = servers.folder / f"{name}.toml"
     config.write_text("\n\n".join(panel.table() for panel in panels) + "\n")
     common = ["--config", str(config), "--data-dir", str(folder)]
-    code = servers.post("/api/v1/agents/enrolment-codes", {"project_id": servers.project_id, "name": "bench"})["code"]
+    code = servers.post("/api/v1/agents/enrolment-codes", {"project_id": servers.project_id, "name": name})["code"]
     enrol = ["-m", "bench._rig.agent", "agent", "enrol", "--hub", str(servers.http.base_url), "--code", code]
     subprocess.run([sys.executable, *enrol, *common], check=True, timeout=60, stdout=subprocess.DEVNULL)
-    log = servers.folder / "logs" / "agent.log"
+    log = servers.folder / "logs" / f"{name}.log"
     with running(["-m", "bench._rig.agent", "agent", "run", *common], log) as process:
         for panel in panels:
             panel.connected()

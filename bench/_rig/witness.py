@@ -19,9 +19,13 @@ from shared.messages import Ack, decode
 from shared.readings import Float64
 
 _BATCHES = """
-select e.epoch, l.seq, l.first_id, l.stored from ledger l join epochs e on e.id = l.epoch_id where l.stored > 0
+select e.epoch, l.seq, l.first_id, l.stored from ledger l join epochs e on e.id = l.epoch_id
+where l.stored > 0 order by l.first_id
 """
-_TIMES = "select (extract(epoch from time) * 1000000)::bigint as at_us from readings where id >= $1 and id < $2"
+_READINGS = """
+select id, (extract(epoch from time) * 1000000)::bigint as at_us from readings
+where time >= $1 and series_id = any(select id from series where sensor_id = any($2))
+"""
 
 
 class AckWitness:
@@ -44,20 +48,20 @@ class AckWitness:
         self._client.disconnect()
         self._client.loop_stop()
 
-    async def latencies_ms(self, connection: Any) -> Float64:
-        """From each reading to its acknowledgement, which follows its commit; of the batches that were heard of."""
-        at_us: dict[tuple[bytes, int], int] = {}
-        for heard_us, payload in self.heard:
+    async def latencies_ms(self, connection: Any, sensor_ids: list[str], since: datetime) -> Float64:
+        """From each reading of some sensors to its acknowledgement, which follows its commit."""
+        heard_us: dict[tuple[bytes, int], int] = {}
+        for at_us, payload in self.heard:
             for some in decode(payload, Ack).acked:
                 for seq in range(some.first, some.last + 1):
-                    at_us.setdefault((bytes.fromhex(some.epoch), seq), heard_us)
-        found: list[float] = []
-        for row in await connection.fetch(_BATCHES):
-            heard = at_us.get((row["epoch"], row["seq"]))
-            if heard is not None:
-                times = await connection.fetch(_TIMES, row["first_id"], row["first_id"] + row["stored"])
-                found += [(heard - one["at_us"]) / 1000 for one in times]
-        return np.array(found)
+                    heard_us.setdefault((bytes.fromhex(some.epoch), seq), at_us)
+        batches = await connection.fetch(_BATCHES)
+        first = np.array([row["first_id"] for row in batches])
+        answered_us = np.array([heard_us.get((row["epoch"], row["seq"]), -1) for row in batches])
+        readings = await connection.fetch(_READINGS, since, sensor_ids)
+        ids, times_us = np.array([tuple(row) for row in readings]).T
+        answers_us = answered_us[np.searchsorted(first, ids, side="right") - 1]
+        return np.asarray((answers_us - times_us)[answers_us >= 0] / 1000)
 
 
 class LiveWitness:
