@@ -33,6 +33,10 @@ AGENT_SHIFT = 48
 _IDENTITY = struct.Struct("<28x16sQ")
 _PENDING, _ACKED, _QUARANTINED = 0, 1, 2
 _LATEST = 20
+_BATCH = (
+    "SELECT b.id, e.epoch, b.seq, b.kind, c.content FROM batches b JOIN epochs e ON e.ref = b.epoch"
+    " JOIN contents c ON c.id = b.id"
+)
 _NONE = np.empty(0, np.int64)
 
 
@@ -117,27 +121,38 @@ class Evidence:
     def _read(self, path: Path, known_as: Path) -> Standing:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=2.0)) as db:
             db.execute("BEGIN")
-            after = self._read_through.get(known_as, 0)
-            for kind in (int(wire.Kind.DICTIONARY), int(wire.Kind.DATA)):  # names first
-                for row in db.execute(
-                    "SELECT b.id, e.epoch, b.seq, c.content FROM batches b JOIN epochs e ON e.ref = b.epoch"
-                    " JOIN contents c ON c.id = b.id WHERE b.id > ? AND b.kind = ? ORDER BY b.id",
-                    (after, kind),
-                ):
-                    self._note(kind, (bytes(row[1]), row[2]), bytes(row[3]))
-                    self._read_through[known_as] = max(self._read_through.get(known_as, 0), row[0])
-            standing: dict[int, set[Identity]] = {_PENDING: set(), _QUARANTINED: set()}
-            for epoch, seq, stands in db.execute(
-                "SELECT e.epoch, b.seq, b.standing FROM batches b JOIN epochs e ON e.ref = b.epoch"
-                " WHERE b.standing <> ? AND b.kind = ?",
-                (_ACKED, int(wire.Kind.DATA)),
-            ):
-                standing[stands].add((bytes(epoch), seq))
-            db.execute("ROLLBACK")
-        return Standing(frozenset(standing[_PENDING]), frozenset(standing[_QUARANTINED]))
+            try:
+                self._read_new(db, known_as)
+                return _standing(db)
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                    raise
+                return self._read_around_damage(db)
 
-    def _note(self, kind: int, identity: Identity, content: bytes) -> None:
-        if kind == wire.Kind.DATA and identity in self.taken:
+    def _read_new(self, db: sqlite3.Connection, known_as: Path) -> None:
+        after = self._read_through.get(known_as, 0)
+        for kind in (int(wire.Kind.DICTIONARY), int(wire.Kind.DATA)):  # names first
+            for row in db.execute(f"{_BATCH} WHERE b.id > ? AND b.kind = ? ORDER BY b.id", (after, kind)):
+                self._note(row)
+                self._read_through[known_as] = max(self._read_through.get(known_as, 0), row[0])
+
+    def _read_around_damage(self, db: sqlite3.Connection) -> Standing:
+        """Batch by batch: damage that the agent has not come across yet must not blind the one who did it."""
+        found: dict[int, set[Identity]] = {_PENDING: set(), _ACKED: set(), _QUARANTINED: set()}
+        last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'batches'").fetchone()
+        for batch_id in range(1, (last[0] if last else 0) + 1):
+            with contextlib.suppress(sqlite3.DatabaseError):
+                sql = "SELECT e.epoch, b.seq, b.standing FROM batches b JOIN epochs e ON e.ref = b.epoch WHERE b.id = ?"
+                for epoch, seq, stands in db.execute(sql, (batch_id,)):
+                    found[stands].add((bytes(epoch), seq))
+                for row in db.execute(f"{_BATCH} WHERE b.id = ?", (batch_id,)):
+                    self._note(row)
+        return Standing(frozenset(found[_PENDING]), frozenset(found[_QUARANTINED]))
+
+    def _note(self, row: tuple[int, bytes, int, int, bytes]) -> None:
+        """Take up one batch, as `_BATCH` reads it."""
+        identity, kind, content = (bytes(row[1]), row[2]), row[3], bytes(row[4])
+        if kind not in (wire.Kind.DATA, wire.Kind.DICTIONARY) or identity in self.taken:
             return
         try:
             batch = wire.decode(content)
@@ -159,6 +174,18 @@ class Evidence:
             points = np.array(known, np.int64)[places]
             keys = key_of(self.agent, points, columns.raw.astype(np.int64))
             self.taken[identity] = Taken(keys, int(columns.timestamp_us.min()))
+
+
+def _standing(db: sqlite3.Connection) -> Standing:
+    """Batches of readings that are not acknowledged."""
+    found: dict[int, set[Identity]] = {_PENDING: set(), _QUARANTINED: set()}
+    for epoch, seq, stands in db.execute(
+        "SELECT e.epoch, b.seq, b.standing FROM batches b JOIN epochs e ON e.ref = b.epoch"
+        " WHERE b.standing IN (?, ?) AND b.kind = ?",
+        (_PENDING, _QUARANTINED, int(wire.Kind.DATA)),
+    ):
+        found[stands].add((bytes(epoch), seq))
+    return Standing(frozenset(found[_PENDING]), frozenset(found[_QUARANTINED]))
 
 
 def key_of(agent: int, points: Keys, numbers: Keys) -> Keys:

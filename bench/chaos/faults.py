@@ -112,6 +112,17 @@ def freeze_database(scene: Scene) -> str:
     return f"database {_freeze(scene, scene.stack.database)}"
 
 
+def kill_hub_mid_commit(scene: Scene) -> str:
+    """PostgreSQL stands still with commits under way, and the hub is killed in the midst of them."""
+    stack = scene.stack
+    stack.database.freeze()
+    frozen_s = scene.seconds(0.5, 2.0)
+    stack.hub.kill()
+    stack.database.thaw()
+    stack.hub.start(wait=False)
+    return f"database frozen, and the hub killed after {frozen_s:.1f} s of it"
+
+
 def cut_link(scene: Scene) -> str:
     """A line is reset, and refuses connections."""
     seam = scene.random.choice(_SEAMS)
@@ -274,6 +285,7 @@ FAULTS: tuple[Fault, ...] = (
     empty_broker,
     kill_database,
     freeze_database,
+    kill_hub_mid_commit,
     cut_link,
     slow_link,
     half_open_link,

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import time
 from dataclasses import dataclass
 
 import asyncpg
@@ -74,7 +75,7 @@ def read(url: str, agents: tuple[str, ...], since_us: int = 0) -> Records:
 
 
 async def _read(url: str, agents: tuple[str, ...], since_us: int) -> Records:
-    connection = await asyncpg.connect(url, timeout=20, command_timeout=_TIMEOUT_S)
+    connection = await _connected(url)
     try:
         points = _points(
             await connection.fetch("select r.id, s.name from series r join sensors s on s.id = r.sensor_id"), agents
@@ -107,6 +108,18 @@ async def _read(url: str, agents: tuple[str, ...], since_us: int) -> Records:
         tuple(_gap(row, agents) for row in gaps),
         int(repeated),
     )
+
+
+async def _connected(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    """A connection, as soon as the server has recovered. Raises: what speaks against it after `_TIMEOUT_S`."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            return await asyncpg.connect(url, timeout=20, command_timeout=_TIMEOUT_S)
+        except (OSError, asyncpg.CannotConnectNowError):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
 
 
 def _points(rows: list[asyncpg.Record], agents: tuple[str, ...]) -> dict[int, tuple[int, int]]:
