@@ -32,7 +32,7 @@ from shared.readings import Columns
 from shared.records import Gap, ProfileEntry, SeriesEntry
 
 LIVE_INTERVAL_S = 0.1
-"""Readings that wait are converted and shown no less often than this."""
+"""Readings are converted and shown at once, but while others wait for their batch no more often than this."""
 IDLE_BATCH_S = 5.0
 """While a capture session runs, a batch says at least this often through when everything has been taken."""
 RETRY_S = 0.5
@@ -129,6 +129,7 @@ class Collector:
         self._declared = 0
         self._through_us = 0
         self._appended_at_s = clock.monotonic_s()
+        self._shown_at_s = float("-inf")
         self.state = CollectorState()
         self.thread = threading.Thread(target=self.run, name="collector", daemon=True)
 
@@ -177,8 +178,11 @@ class Collector:
         pending = self._pending
         if not pending.readings:
             return self._intake.take(max(IDLE_BATCH_S - self._idle_s(), LIVE_INTERVAL_S))
-        rest_s = min(LIVE_INTERVAL_S, pending.due_s - self._clock.monotonic_s())
-        return self._intake.take(rest_s, enough=max(BATCH_READINGS - pending.readings, 1))
+        now_s = self._clock.monotonic_s()
+        due_s, shown_s = pending.due_s - now_s, self._shown_at_s + LIVE_INTERVAL_S - now_s
+        if shown_s <= 0:
+            return self._intake.take(due_s)
+        return self._intake.take(min(due_s, shown_s), enough=max(BATCH_READINGS - pending.readings, 1))
 
     def _idle_s(self) -> float:
         return self._clock.monotonic_s() - self._appended_at_s
@@ -213,6 +217,7 @@ class Collector:
         pending.promised.extend(arrival.done for arrival in arrivals if arrival.done is not None)
         self._latest.update(columns)
         self._live.offer(columns)
+        self._shown_at_s = self._clock.monotonic_s()
         self.state = replace(self.state, waiting=pending.readings)
 
     def _open_segment(self, segment: int) -> _Pending:

@@ -385,3 +385,15 @@ def test_what_is_shown_is_no_older_than_the_live_interval(tmp_path: Path) -> Non
     assert not line.spool.batches
     line.collector.stop()
     line.collector.thread.join(10)
+
+
+def test_a_reading_is_shown_at_once_when_the_one_before_it_was_a_while_ago(line: Line, clock: ManualClock) -> None:
+    line.arrive(0, samples([1], clock.now_us(), [1.0]), flush_s=30.0)
+    line.collector.step()
+    clock.advance_s(LIVE_INTERVAL_S)  # and stands still from here on: nothing but the next reading ends the step
+    step = threading.Thread(target=line.collector.step, daemon=True)
+    step.start()
+    line.arrive(0, samples([1], clock.now_us(), [2.0]), flush_s=30.0)
+    step.join(10)
+    assert [some.raw.tolist() for some in line.live.shown] == [[1.0], [2.0]]
+    assert not line.spool.batches
