@@ -25,6 +25,7 @@ from hub.access.rules import ANYONE, rule
 from hub.agents import routes as agent_routes
 from hub.errors import install_error_handlers
 from hub.ingest import routes as ingest_routes
+from hub.ingest import set_aside_routes
 from hub.metrics import Metrics
 from hub.openapi import openapi_document
 from hub.portal.files import portal_router
@@ -40,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sensor_routes.router,
     agent_routes.router,
     ingest_routes.router,
+    set_aside_routes.router,
     telemetry_routes.router,
     health.router,
 )

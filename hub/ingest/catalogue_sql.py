@@ -6,7 +6,11 @@ ENTER = "select enter_ingest($1::integer[])"
 
 AGENTS = "select id, project_id, status from agents where id = any($1::uuid[])"
 
-DROPPED = "select time_from, time_to from dropped_ranges"
+# Partitions are dropped one after the other, so most of their ranges join up.
+DROPPED = """
+select lower(r) as time_from, upper(r) as time_to
+from (select unnest(range_agg(tstzrange(time_from, time_to))) as r from dropped_ranges) joined
+"""
 
 DICTIONARY = """
 select d.epoch_id, d.ref, d.sensor_name, d.signal, b.state, b.sensor_id,

@@ -33,12 +33,13 @@ SEQ_MAX = 1 << 62
 log = logging.getLogger(__name__)
 
 _MISSING = """
-select coalesce(sum(c.last - c.first + 1 - (
-           select count(*) from ledger l where l.epoch_id = e.id and l.seq between c.first and c.last
+select coalesce(sum(c.last - o.first + 1 - (
+           select count(*) from ledger l where l.epoch_id = e.id and l.seq between o.first and c.last
        )), 0)::bigint
 from unnest($2::bytea[], $3::bigint[], $4::bigint[]) as c (epoch, first, last)
 left join epochs e on e.agent_id = $1 and e.epoch = c.epoch
-where exists (select 1 from agents where id = $1)
+cross join lateral (select greatest(c.first, coalesce(e.folded_through, 0) + 1) as first) as o
+where o.first <= c.last and exists (select 1 from agents where id = $1)
 """
 
 

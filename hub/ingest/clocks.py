@@ -64,6 +64,13 @@ left join clock_corrections k on k.epoch_id = s.epoch_id and k.segment = s.segme
 where e.agent_id = (select agent_id from epochs where id = $1)
   and s.source = 'hub' and not exists (select from chain c where c.id = s.epoch_id)
 """
+_WATERMARK = """
+update epochs set taken_through = greatest(taken_through, (
+    select timestamptz 'epoch' + (max(taken_through_us) + $3) * interval '1 microsecond'
+    from ledger where epoch_id = $1 and clock_segment = $2 and taken_through_us > 0
+))
+where id = $1
+"""
 _DECIDE = """
 insert into clock_corrections (epoch_id, segment, correction_us, uncertainty_us, basis, decided_by)
 values ($1, $2, $3, $4, $5, $6)
@@ -118,23 +125,29 @@ class Clocks:
             return False
         return _key(item) not in self._corrections
 
-    async def decide(self, connection: Connection, epoch_id: int, arrivals: Sequence[Arrival]) -> Placing:
-        """Decide over the segment of these batches, or find what was decided. In a transaction."""
-        key = _key(arrivals[0])
+    async def decide(self, connection: Connection, epoch_id: int, arrivals: Sequence[Arrival]) -> int | Placing:
+        """Decide over the segment of these batches, or find what was decided. In a transaction.
+
+        Returns: the correction in microseconds, to be remembered after the commit; or why there is none.
+        """
         segment = arrivals[0].header.clock_segment
-        standing = await connection.fetchval(_DECIDED, epoch_id, segment)
-        if standing is None:
-            around = await _surroundings(connection, _span(epoch_id, segment, arrivals))
-            found = decide(around) or self._last_resort(key, around)
-            if not isinstance(found, Correction):
-                return found
-            await note(connection, epoch_id, segment, found)
-            standing = await connection.fetchval(_DECIDED, epoch_id, segment)
+        standing: int | None = await connection.fetchval(_DECIDED, epoch_id, segment)
+        if standing is not None:
+            return standing
+        around = await _surroundings(connection, _span(epoch_id, segment, arrivals))
+        found = decide(around) or self._last_resort(_key(arrivals[0]), around)
+        if not isinstance(found, Correction):
+            return found
+        await note(connection, epoch_id, segment, found)
+        decided: int = await connection.fetchval(_DECIDED, epoch_id, segment)
+        return decided
+
+    def remember(self, arrival: Arrival, correction_us: int) -> None:
+        """The correction of the batch's segment is committed."""
         if len(self._corrections) >= SEGMENTS_MAX:
             self._corrections.clear()
-        self._corrections[key] = standing
-        self._asked_s.pop(key, None)
-        return Placing.PLACED
+        self._corrections[_key(arrival)] = correction_us
+        self._asked_s.pop(_key(arrival), None)
 
     def placed(self, items: Iterable[Item], undecided: Placing = Placing.UNPLACED) -> list[Item]:
         """The items with their times corrected.
@@ -163,6 +176,12 @@ class Clocks:
         if now_s - self._asked_s.setdefault(key, now_s) < self._grace_s:
             return Placing.LATER
         return fit(around) or Placing.UNPLACED
+
+
+async def place(connection: Connection, epoch_id: int, segment: int, correction_us: int, decided_by: UUID) -> None:
+    """An owner gives a segment its place, which stands from then on for all of its batches."""
+    await note(connection, epoch_id, segment, Correction(correction_us, None, "owner"), decided_by=decided_by)
+    await connection.execute(_WATERMARK, epoch_id, segment, correction_us)
 
 
 async def note(

@@ -112,6 +112,7 @@ class GroupCommit:
         await self._catalogue.enter(connection, sorted({epoch_of[key] for key in self._keys() if key in epoch_of}))
         await self._refuse_strangers(connection, epoch_of)
         await self._settle_known(connection, epoch_of)
+        await self._take_released(connection)
         notes = await self._add_dictionaries(connection, epoch_of)
         entries = [
             LedgerEntry(epoch_of[self._key(place)], self._header(place), taken_through_us=self._through_us(place))
@@ -168,6 +169,15 @@ class GroupCommit:
             checksum = self._header(place).checksum
             if identity in known:
                 self._settle(place, Answer.KNOWN if known[identity] in (checksum, None) else Answer.CONFLICT)
+
+    async def _take_released(self, connection: Connection) -> None:
+        """Take back what had been set aside; what is not there any more has been dealt with already."""
+        posts = [(place, item) for place, item in self._open() if isinstance(item, Submission)]
+        wanted = {place: item.released_id for place, item in posts if item.released_id is not None}
+        there = await store.let_go(connection, list(wanted.values())) if wanted else set()
+        for place, released_id in wanted.items():
+            if released_id not in there:
+                self._settle(place, Answer.COMMITTED)
 
     async def _add_dictionaries(
         self, connection: Connection, epoch_of: dict[EpochKey, int]
@@ -233,9 +243,6 @@ class GroupCommit:
         asides = asides_of(judged, judgement.sources, judgement.profiles.ids)
         if asides:
             await store.set_aside(connection, asides)
-        released = [item.released_id for _, item in self._parts(judgement) if isinstance(item, Submission)]
-        if any(released):
-            await store.let_go(connection, [one for one in released if one is not None])
         return self._count(judgement, keep, rows)
 
     async def _write(self, connection: Connection, rows: Rows) -> Losers:

@@ -14,6 +14,7 @@ from hub.database.pool import Pool, transaction
 from hub.ingest.arrivals import Arrival, Item, Submission
 from hub.ingest.catalogue import Catalogue
 from hub.ingest.clocks import Clocks
+from hub.ingest.correction import Placing
 from hub.ingest.register import complete_series, open_epochs, open_signals, register
 from shared.columns import DecodedColumns
 from shared.errors import StorageUnavailable
@@ -89,8 +90,11 @@ class Preparation:
             return items
         arrivals = [item for item in items if isinstance(item, Arrival)]
         async with transaction(self._database.pool) as connection:
-            placing = await self._clocks.decide(connection, epoch_id, arrivals)
-        return self._clocks.placed(items, placing)
+            decided = await self._clocks.decide(connection, epoch_id, arrivals)
+        if isinstance(decided, Placing):
+            return self._clocks.placed(items, decided)
+        self._clocks.remember(first, decided)
+        return self._clocks.placed(items)
 
     async def _prepare_partitions(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
         columns = [_timestamps(item) for item in items if item.readings]

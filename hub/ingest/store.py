@@ -47,7 +47,7 @@ insert into set_aside (project_id, agent_id, epoch_id, seq, sensor_id, sensor_na
                        correction_us)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 """
-_LET_GO = "delete from set_aside where id = any($1::bigint[])"
+_LET_GO = "delete from set_aside where id = any($1::bigint[]) returning id"
 _MINUTE_US = 60_000_000
 
 
@@ -172,9 +172,9 @@ async def set_aside(connection: Connection, asides: Sequence[Aside]) -> None:
     await connection.executemany(_SET_ASIDE, [_aside_record(aside) for aside in asides])
 
 
-async def let_go(connection: Connection, ids: Sequence[int]) -> None:
-    """Remove rows of `set_aside` whose readings this transaction has dealt with."""
-    await connection.execute(_LET_GO, ids)
+async def let_go(connection: Connection, ids: Sequence[int]) -> set[int]:
+    """Remove rows of `set_aside` whose readings this transaction deals with. Returns: those that were there."""
+    return {row["id"] for row in await connection.fetch(_LET_GO, ids)}
 
 
 def _aside_record(aside: Aside) -> tuple[Any, ...]:
