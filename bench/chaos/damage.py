@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import sqlite3
 from pathlib import Path
 from random import Random
 
@@ -43,18 +45,21 @@ def _batches_in(path: Path) -> list[int]:
     return found
 
 
-def overwrite_pages(spool: Path, random: Random, count: int) -> list[int]:
-    """Put noise on some pages, the first one excepted (a file without a header is a lost disk, not a damaged one).
+def overwrite_pages(spool: Path, random: Random) -> list[int]:
+    """Put noise on up to an eighth of the pages, the first one excepted: a file without a header is a lost disk, not a
+    damaged one. The log is merged into the file first, so that it does not hide them.
 
     Returns: their numbers.
     """
+    with contextlib.closing(sqlite3.connect(spool)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with spool.open("r+b") as file:
         file.seek(16)
         size = int.from_bytes(file.read(2), "big") or 4096
         if size == 1:
             size = 65536
         pages = spool.stat().st_size // size
-        chosen = sorted(random.sample(range(2, pages + 1), min(count, max(pages - 1, 0))))
+        chosen = sorted(random.sample(range(2, pages + 1), random.randint(1, max(pages // 8, 1))))
         for page in chosen:
             file.seek((page - 1) * size)
             file.write(random.randbytes(size))

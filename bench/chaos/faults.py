@@ -203,10 +203,10 @@ def corrupt_pages(scene: Scene) -> str:
     scene.seconds(1.0, 2.5)
     with _agent_down(scene, which) as spool:
         scene.watch.evidence[which].look(spool.path, down=True)
-        pages = damage.overwrite_pages(spool.path, scene.random, scene.random.randint(1, 3))
+        pages = damage.overwrite_pages(spool.path, scene.random)
         scene.watch.evidence[which].reread(spool.path)
     scene.stack.links.heal("agents", reset=False)
-    return f"pages {pages} of agent {which}'s spool overwritten"
+    return f"{len(pages)} pages of agent {which}'s spool overwritten"
 
 
 def restore_spool(scene: Scene) -> str:
