@@ -22,6 +22,7 @@ from hub import health, parts
 from hub.access import routes as access_routes
 from hub.access.cookies import CsrfGuard
 from hub.access.rules import ANYONE, rule
+from hub.agents import epoch_routes
 from hub.agents import routes as agent_routes
 from hub.errors import install_error_handlers
 from hub.ingest import routes as ingest_routes
@@ -40,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     project_routes.router,
     sensor_routes.router,
     agent_routes.router,
+    epoch_routes.router,
     ingest_routes.router,
     set_aside_routes.router,
     telemetry_routes.router,
