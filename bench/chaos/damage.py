@@ -21,26 +21,30 @@ def flip_batches(spool: Path, random: Random, count: int) -> int:
     Returns: how many were hit.
     """
     places = [
-        (path, at) for path in (spool, spool.with_name("spool.db-wal")) if path.exists() for at in _batches_in(path)
+        (path, at, size)
+        for path in (spool, spool.with_name("spool.db-wal"))
+        if path.exists()
+        for at, size in _batches_in(path)
     ]
     chosen = random.sample(places[-50:], min(count, len(places)))
-    for path, at in chosen:
+    for path, at, size in chosen:
         with path.open("r+b") as file:
-            file.seek(at + _HEADER_BYTES + random.randrange(200))
+            file.seek(at + _HEADER_BYTES + random.randrange(size - _HEADER_BYTES))
             byte = file.read(1)
             file.seek(-1, 1)
             file.write(bytes((byte[0] ^ 1 << random.randrange(8),)))
     return len(chosen)
 
 
-def _batches_in(path: Path) -> list[int]:
-    found: list[int] = []
+def _batches_in(path: Path) -> list[tuple[int, int]]:
+    """Where data batches begin, and how long they are."""
+    found: list[tuple[int, int]] = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         at = view.find(MAGIC)
         while at >= 0:
             size = int.from_bytes(view[at + _LENGTH_AT : at + _LENGTH_AT + 4], "little")
-            if size > 600 and at + _KIND_AT < len(view) and view[at + _KIND_AT] == _DATA_KIND:
-                found.append(at)
+            if size > _HEADER_BYTES and at + size <= len(view) and view[at + _KIND_AT] == _DATA_KIND:
+                found.append((at, size))
             at = view.find(MAGIC, at + 1)
     return found
 
