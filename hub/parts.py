@@ -27,6 +27,7 @@ from hub.broker.provision import new_provisioner
 from hub.database.pool import Connection
 from hub.database.storage import Storage
 from hub.ingest.claims import ClaimCheck
+from hub.ingest.fold import LedgerFolding
 from hub.ingest.live import LiveLane
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
@@ -90,6 +91,7 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
         Part("configuration", services.configurator.run),
         Part("id summaries", Summaries(storage).run),
         Part("aggregates", Folding(storage, clock).run),
+        Part("ledger folding", LedgerFolding(storage, clock).run),
         Part("profile activation", Activation(storage, clock).run),
         Part("upkeep", Upkeep(storage, clock).run),
     )
