@@ -18,6 +18,7 @@ from agent.hub_link.claims import RANGES_MAX, Claims
 from agent.hub_link.flight import Flight, Window
 from agent.logging import event_log
 from agent.spool.batch import StoredBatch
+from agent.spool.connection import SpoolDamaged
 from agent.spool.reader import SpoolReader
 from agent.spool.writer import SpoolWriter
 from shared.errors import SpoolUnavailable
@@ -257,11 +258,25 @@ class Uplink:
             return batches
 
         async with self._reading:
-            return await self._on_disk(read_and_hold)
+            return await self._from_disk(read_and_hold)
 
     async def _read(self, read: Callable[[SpoolReader], T]) -> T:
         async with self._reading:
-            return await self._on_disk(lambda: read(self._reader))
+            return await self._from_disk(lambda: read(self._reader))
+
+    async def _from_disk(self, read: Callable[[], T]) -> T:
+        """Read. A file that turns out to be damaged is replaced, and the next call reads the new one.
+
+        Raises: SpoolUnavailable.
+        """
+        try:
+            return await self._on_disk(read)
+        except SpoolDamaged as error:
+            damage = error
+            await self._on_disk(self._reader.close)
+            if self._rewinds == self._writer.rewinds:  # else it was the old file, which has been replaced already
+                await self._on_disk(lambda: self._writer.damaged(damage))
+            raise
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -270,3 +271,23 @@ async def test_the_physical_column_is_sent_on_request_under_the_same_identity(tm
         assert spool.state().quarantined_batches == 1
     assert records(tmp_path, Dictionary)
     await bench.close()
+
+
+async def test_a_file_that_reading_finds_damaged_is_replaced_and_delivery_goes_on(tmp_path: Path) -> None:
+    filled = open_spool(tmp_path, clock=AnchoredClock())
+    filled.append([batch(100 * number, 100, series=number % 3 + 1) for number in range(60)])
+    filled.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'contents'").fetchone()[0]
+    with (tmp_path / "spool.db").open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(bytes(200))  # the table's root page is no page of a table any more
+    bench = Bench(tmp_path, open_spool(tmp_path, clock=AnchoredClock()))
+    try:
+        async with bench.connected():
+            await bench.until(lambda: len(bench.hub.readings()) > 5000)
+            await bench.drained()
+    finally:
+        await bench.close()
+    assert list(tmp_path.glob("spool.damaged-*"))
+    assert bench.hub.records(Gap)
