@@ -238,7 +238,7 @@ class GroupCommit:
         rows, keep = rows.chosen(stored), keep[stored]
         if len(keep):
             await store.mark_dirty(connection, rows, judged.part[keep])
-            self._series_stored = np.unique(rows.series_id).astype(np.int64)
+            self._series_stored = store.distinct(rows.series_id).astype(np.int64)
             await self._add_meta(connection, judgement, keep)
         asides = asides_of(judged, judgement.sources, judgement.profiles.ids)
         if asides:

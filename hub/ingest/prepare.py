@@ -97,10 +97,11 @@ class Preparation:
         return self._clocks.placed(items)
 
     async def _prepare_partitions(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
-        columns = [_timestamps(item) for item in items if item.readings]
-        if not columns:
-            return
-        days = np.unique(np.concatenate(columns) // DAY_US)
+        found: set[int] = set()
+        for item in items:
+            if item.readings:
+                found |= _days(_timestamps(item))
+        days = np.array(sorted(found), np.int64)
         days = days[(days >= window_us[0] // DAY_US) & (days <= window_us[1] // DAY_US)]
         for start in range(0, len(days), NEW_PER_CALL_MAX):
             some = days[start : start + NEW_PER_CALL_MAX] * DAY_US
@@ -119,6 +120,12 @@ class Preparation:
             log.info("event=series_not_completed reason=%r", error.message)
         for epoch_id in epoch_ids:
             self._catalogue.outdate(epoch_id)
+
+
+def _days(times_us: Int64) -> set[int]:
+    """The days since 1970 that times, at least one, fall into."""
+    first, last = int(times_us.min()) // DAY_US, int(times_us.max()) // DAY_US
+    return {first, last} if last - first < 2 else set(np.unique(times_us // DAY_US).tolist())
 
 
 def _timestamps(item: Item) -> Int64:

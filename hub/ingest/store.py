@@ -157,9 +157,14 @@ def stretches(series_id: Any, time_us: Int64, part: Int64) -> list[tuple[list[in
         else:
             found.append(([span], low, high))
     return [
-        (np.unique(np.concatenate([series_id[start:end] for start, end in spans])).tolist(), low, high)
+        (distinct(np.concatenate([series_id[start:end] for start, end in spans])).tolist(), low, high)
         for spans, low, high in found
     ]
+
+
+def distinct(series_ids: Any) -> Any:
+    """The different ones, rising; quick where equal ones stand together, as they do in batches."""
+    return np.unique(series_ids[np.flatnonzero(np.diff(series_ids, prepend=-1))])
 
 
 async def add_meta(connection: Connection, rows: Sequence[tuple[int, datetime, dict[str, Any]]]) -> None:

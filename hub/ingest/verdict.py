@@ -134,7 +134,7 @@ def judge(parts: Sequence[Part], table: ProfileTable, bounds: Bounds) -> Judged:
             asks[place] = found
         else:
             resolved.append(found)
-    derived = [_with_physical(one, table) for one in resolved]
+    derived = _with_physical(resolved, table)
     for one, physical in zip(resolved, derived, strict=True):
         if physical is None:
             asks[one.part] = Ask.PHYSICAL
@@ -161,19 +161,36 @@ def _resolve(place: int, part: Part) -> _Resolved | Ask:
     return _Resolved(place, part.content, slot, dictionary.series_id[slot], verdict, sent, expected)
 
 
-def _with_physical(one: _Resolved, table: ProfileTable) -> Float64 | None:
-    """The physical column as the sender had it; None where it was left out and does not come out the same here.
+def _with_physical(resolved: Sequence[_Resolved], table: ProfileTable) -> list[Float64 | None]:
+    """The physical columns as their senders had them; None where one was left out and does not come out the same here.
+
+    All that were left out are converted in one go: by the batch it would cost more than all the rest of the verdict.
+    """
+    left_out = [one for one in resolved if one.content.physical_digest is not None]
+    sent = _joined([one.sent for one in left_out], np.int64)
+    raw = _joined([one.content.columns.raw for one in left_out], np.float64)
+    before = _as_before_conversion(_joined([one.content.columns.status for one in left_out], np.uint8))
+    physical, status = table.convert(np.maximum(sent, 0).astype(np.uint32), raw, before)
+    physical[(status & 0x0F) != Status.CONVERTED] = np.nan
+    columns: list[Float64 | None] = []
+    start = 0
+    for one in resolved:
+        if one.content.physical_digest is None:
+            columns.append(one.content.columns.physical)
+            continue
+        derived = physical[start : start + len(one.sent)]
+        columns.append(derived if _is_as_sent(one, derived) else None)
+        start += len(one.sent)
+    return columns
+
+
+def _is_as_sent(one: _Resolved, derived: Float64) -> bool:
+    """Whether a derived column is the sender's, bit for bit.
 
     With a profile that the hub does not know, nothing can be compared; its readings are converted anew anyway.
     """
-    columns, digest = one.content.columns, one.content.physical_digest
-    if digest is None:
-        return columns.physical
-    known = np.maximum(one.sent, 0).astype(np.uint32)
-    physical, status = table.convert(known, columns.raw, _as_before_conversion(columns.status))
-    physical[(status & 0x0F) != Status.CONVERTED] = np.nan
     comparable = not len(one.sent) or int(one.sent.min()) != UNKNOWN
-    return None if comparable and physical_digest(physical) != digest else physical
+    return not comparable or physical_digest(derived) == one.content.physical_digest
 
 
 def _as_before_conversion(status: UInt8) -> UInt8:
