@@ -275,17 +275,22 @@ async def test_the_physical_column_is_sent_on_request_under_the_same_identity(tm
 
 async def test_a_file_that_reading_finds_damaged_is_replaced_and_delivery_goes_on(tmp_path: Path) -> None:
     filled = open_spool(tmp_path, clock=AnchoredClock())
-    filled.append([batch(100 * number, 100, series=number % 3 + 1) for number in range(60)])
+    filled.append([batch(100 * number, 100, series=number % 3 + 1) for number in range(300)])
     filled.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "spool.db")) as db:
         root = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'contents'").fetchone()[0]
     with (tmp_path / "spool.db").open("r+b") as file:
         file.seek((root - 1) * 4096)
-        file.write(bytes(200))  # the table's root page is no page of a table any more
+        page = file.read(4096)
+        assert page[0] == 5, "a table of several pages"
+        cell = int.from_bytes(page[12:14], "big")
+        oldest = int.from_bytes(page[cell : cell + 4], "big")
+        file.seek((oldest - 1) * 4096)
+        file.write(bytes(200))  # the page of the oldest batches, which the writer does not touch
     bench = Bench(tmp_path, open_spool(tmp_path, clock=AnchoredClock()))
     try:
         async with bench.connected():
-            await bench.until(lambda: len(bench.hub.readings()) > 5000)
+            await bench.until(lambda: len(bench.hub.readings()) > 20_000)
             await bench.drained()
     finally:
         await bench.close()
