@@ -93,7 +93,7 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
         Part("aggregates", Folding(storage, clock).run),
         Part("ledger folding", LedgerFolding(storage, clock).run),
         Part("profile activation", Activation(storage, clock).run),
-        Part("upkeep", Upkeep(storage, clock).run),
+        Part("upkeep", Upkeep(storage, clock, retention_days=settings.retention_days).run),
     )
     return Parts(services, background)
 

@@ -81,6 +81,11 @@ class DatabaseSettings(SettingsGroup):
     compress_after_days: int = Field(
         default=7, ge=1, description="Age at which chunks are compressed (TimescaleDB Community)."
     )
+    retention_days: int = Field(
+        default=90,
+        ge=0,
+        description="Age at which readings are dropped, by whole chunks; 1-minute aggregates stay. 0 keeps everything.",
+    )
 
 
 class BrokerSettings(SettingsGroup):

@@ -1,18 +1,22 @@
-"""What is done from time to time, by one hub at a time: expired sign-ins removed, the next partitions made."""
+"""What is done from time to time, by one hub at a time: expired sign-ins removed, the next partitions made, old
+readings dropped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
 from hub.access import store as people
 from hub.database.partitions import DAY_US, ensure_partitions
-from hub.database.pool import transaction
+from hub.database.pool import acquire, transaction
 from hub.database.storage import Storage
+from hub.telemetry.retention import Hold, drop_expired
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 
@@ -25,11 +29,26 @@ _LOCK = 0x6C61_6272_0003
 
 
 class Upkeep:
-    """Runs the periodic work while the database is there."""
+    """Runs the periodic work while the database is there.
 
-    def __init__(self, storage: Storage, clock: Clock, *, every_s: float = EVERY_S) -> None:
+    Args:
+        retention_days: age at which readings are dropped, 0 for never.
+        holds: who may need readings that are older.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        clock: Clock,
+        *,
+        retention_days: int,
+        holds: Sequence[Hold] = (),
+        every_s: float = EVERY_S,
+    ) -> None:
         self._storage = storage
         self._clock = clock
+        self._retention_days = retention_days
+        self._holds = holds
         self._every_s = every_s
 
     async def run(self) -> None:
@@ -44,12 +63,21 @@ class Upkeep:
 
     async def once(self) -> bool:
         """Do all of it now, unless another hub is at it. Returns: whether this hub did. Raises: StorageUnavailable."""
-        now_us = self._clock.now_us()
-        async with transaction(self._storage.pool) as connection:
-            if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
+        async with acquire(self._storage.pool) as connection:
+            if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
                 return False
-            await people.purge(connection, datetime.fromtimestamp(now_us / 1e6, UTC) - KEEP_EXPIRED)
-        layout = self._storage.layout
-        async with transaction(self._storage.pool) as connection:
-            await ensure_partitions(connection, layout, now_us, now_us + layout.chunk_days * DAY_US)
+            try:
+                await self._work()
+            finally:
+                if not connection.is_closed():
+                    await connection.execute("select pg_advisory_unlock($1)", _LOCK)
         return True
+
+    async def _work(self) -> None:
+        pool, layout, now_us = self._storage.pool, self._storage.layout, self._clock.now_us()
+        now = datetime.fromtimestamp(now_us / 1e6, UTC)
+        async with transaction(pool) as connection:
+            await people.purge(connection, now - KEEP_EXPIRED)
+        async with transaction(pool) as connection:
+            await ensure_partitions(connection, layout, now_us, now_us + layout.chunk_days * DAY_US)
+        await drop_expired(pool, layout, now=now, retention_days=self._retention_days, holds=self._holds)

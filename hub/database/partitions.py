@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -27,19 +28,25 @@ TIME_US_MIN = 0
 """1970-01-01: nothing is stored for earlier times."""
 TIME_US_MAX = 253_402_300_800_000_000
 """10000-01-01: nor from here on."""
+CHANGED = "labrelay_partitions"
+"""What NOTIFY says when partitions were dropped."""
 NEW_PER_CALL_MAX = 64
 """Readings that would need more new partitions at once do not belong together."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EXISTING = """
-    select child.relname from pg_inherits
+_LAST = datetime.max.replace(tzinfo=UTC)
+_PARTITIONS = """
+    select child.relname as name, obj_description(child.oid) as made from pg_inherits
     join pg_class child on child.oid = inhrelid
-    where inhparent = 'readings'::regclass
+    where inhparent = 'readings'::regclass order by child.relname
 """
 _CHUNKS = """
-    select range_start, range_end from timescaledb_information.chunks
-    where hypertable_schema = current_schema() and hypertable_name = 'readings'
+    select chunk_name as name, range_start, least(range_end, '9999-12-31 23:59:59.999999Z') as range_end,
+        chunk_creation_time as made
+    from timescaledb_information.chunks
+    where hypertable_schema = current_schema() and hypertable_name = 'readings' order by range_start
 """
+_DROP_CHUNK = "select drop_chunks('readings', older_than => $2::timestamptz, newer_than => $1::timestamptz)"
 _CLOSED = "select time_from, time_to from dropped_ranges"
 _TOUCH = "insert into readings (series_id, time, id, status) values (0, $1, 0, 0)"
 _UNTOUCH = "delete from readings where series_id = 0 and time = $1"
@@ -51,6 +58,20 @@ class ImplausibleTime(StorageError):
 
 class TooManyPartitions(StorageError):
     """Times so far apart that more than `NEW_PER_CALL_MAX` partitions would be made at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition or chunk that there is, from `start` to before `end`.
+
+    Attributes:
+        made: when; None where nobody noted it.
+    """
+
+    name: str
+    start: datetime
+    end: datetime
+    made: datetime | None
 
 
 class Partitions:
@@ -109,31 +130,43 @@ async def create_partitions(connection: Connection, layout: Layout, indexes: Ite
         await connection.execute("select pg_advisory_xact_lock($1)", TIERS_LOCK)
         closed = [(row["time_from"], row["time_to"]) for row in await connection.fetch(_CLOSED)]
         wanted = {index for index in indexes if not _lies_in(_start(layout, index), closed)}
-        if layout.tier.has_hypertables:
-            await _create_chunks(connection, layout, wanted)
-        else:
-            existing = {row["relname"] for row in await connection.fetch(_EXISTING)}
-            missing = {index for index in wanted if partition_name(layout, index) not in existing}
-            for index in _few(missing):
-                await _create(connection, layout, index)
+        existing = [(one.start, one.end) for one in await partitions_of(connection, layout)]
+        missing = {index for index in wanted if not _lies_in(_start(layout, index), existing)}
+        if len(missing) > NEW_PER_CALL_MAX:
+            raise TooManyPartitions(f"{len(missing)} new partitions at once, at most {NEW_PER_CALL_MAX}")
+        for index in sorted(missing):
+            await (_create_chunk if layout.tier.has_hypertables else _create)(connection, layout, index)
 
 
-def _few(missing: set[int]) -> list[int]:
-    if len(missing) > NEW_PER_CALL_MAX:
-        raise TooManyPartitions(f"{len(missing)} new partitions at once, at most {NEW_PER_CALL_MAX}")
-    return sorted(missing)
+async def partitions_of(connection: Connection, layout: Layout) -> list[Partition]:
+    """All that there are, oldest first."""
+    if layout.tier.has_hypertables:
+        rows = await connection.fetch(_CHUNKS)
+        return [Partition(row["name"], row["range_start"], row["range_end"], row["made"]) for row in rows]
+    found = []
+    for row in await connection.fetch(_PARTITIONS):
+        start = datetime.strptime(row["name"], "readings_p%Y%m%d").replace(tzinfo=UTC)
+        made = datetime.fromisoformat(row["made"]) if row["made"] else None
+        found.append(Partition(row["name"], start, _end(layout, start), made))
+    return found
+
+
+async def drop_partition(connection: Connection, layout: Layout, partition: Partition) -> None:
+    """Remove it with its readings, in the connection's transaction; others are locked out until that ends."""
+    if layout.tier.has_hypertables:
+        await connection.execute(_DROP_CHUNK, partition.start, partition.end)
+    else:
+        await connection.execute(f"drop table {partition.name}")
 
 
 def _lies_in(start: datetime, ranges: Sequence[tuple[datetime, datetime]]) -> bool:
     return any(first <= start < end for first, end in ranges)
 
 
-async def _create_chunks(connection: Connection, layout: Layout, indexes: set[int]) -> None:
-    existing = [(row["range_start"], row["range_end"]) for row in await connection.fetch(_CHUNKS)]
-    for index in _few({index for index in indexes if not _lies_in(_start(layout, index), existing)}):
-        start = _start(layout, index)
-        await connection.execute(_TOUCH, start)
-        await connection.execute(_UNTOUCH, start)
+async def _create_chunk(connection: Connection, layout: Layout, index: int) -> None:
+    start = _start(layout, index)
+    await connection.execute(_TOUCH, start)
+    await connection.execute(_UNTOUCH, start)
 
 
 def partition_name(layout: Layout, index: int) -> str:
@@ -142,11 +175,13 @@ def partition_name(layout: Layout, index: int) -> str:
 
 
 async def _create(connection: Connection, layout: Layout, index: int) -> None:
-    name = partition_name(layout, index)
-    start, end = _start(layout, index), _end(layout, index)
+    name, start = partition_name(layout, index), _start(layout, index)
+    made = await connection.fetchval("select now()")
     await connection.execute(f"create table {name} (like readings including defaults including indexes)")
+    await connection.execute(f"comment on table {name} is '{made.isoformat()}'")
     await connection.execute(
-        f"alter table readings attach partition {name} for values from ('{start:%Y-%m-%d}Z') to ({end})"
+        f"alter table readings attach partition {name}"
+        f" for values from ('{start:%Y-%m-%d}Z') to ({_bound(_end(layout, start))})"
     )
 
 
@@ -154,12 +189,14 @@ def _start(layout: Layout, index: int) -> datetime:
     return _EPOCH + timedelta(days=index * layout.chunk_days)
 
 
-def _end(layout: Layout, index: int) -> str:
-    """The bound as SQL; the last partition ends with the year 9999, beyond which Python's dates do not go."""
-    days = (index + 1) * layout.chunk_days
-    if days * DAY_US >= TIME_US_MAX:
-        return "'10000-01-01 00:00:00Z'"
-    return f"'{_start(layout, index + 1):%Y-%m-%d} 00:00:00Z'"
+def _end(layout: Layout, start: datetime) -> datetime:
+    """The last partition ends with the year 9999, beyond which Python's dates do not go."""
+    days = timedelta(days=layout.chunk_days)
+    return start + days if start <= _LAST - days else _LAST
+
+
+def _bound(end: datetime) -> str:
+    return "'10000-01-01 00:00:00Z'" if end == _LAST else f"'{end:%Y-%m-%d} 00:00:00Z'"
 
 
 def _check_plausible(from_us: int, to_us: int) -> None:

@@ -23,7 +23,7 @@ from hub.database import incarnation as incarnations
 from hub.database import tiers
 from hub.database.incarnation import Incarnation
 from hub.database.migrate import migrate
-from hub.database.partitions import Partitions
+from hub.database.partitions import CHANGED, Partitions
 from hub.database.pool import Connection, Pool, acquire, create_pool, server_settings, set_codecs, translated
 from hub.database.tiers import Layout, Tier
 from hub.settings import HubSettings
@@ -145,9 +145,14 @@ class Storage:
         connection.add_termination_listener(lambda _: self._lost.set())
         try:
             with translated():
+                await connection.add_listener(CHANGED, self._on_partitions_changed)
                 yield connection
         finally:
             connection.terminate()
+
+    def _on_partitions_changed(self, *_: object) -> None:
+        if self._prepared is not None:
+            self._prepared.partitions.forget()
 
     async def _prepare(self, connection: DirectConnection) -> None:
         settings = self._settings

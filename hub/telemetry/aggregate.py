@@ -16,7 +16,7 @@ from datetime import datetime
 
 import asyncpg
 
-from hub.database.pool import Pool, transaction
+from hub.database.pool import Connection, Pool, transaction
 from hub.database.storage import Storage
 from hub.telemetry.moments import to_datetime
 from shared.clock import Clock
@@ -32,11 +32,15 @@ log = logging.getLogger(__name__)
 
 _LOCK = "select pg_try_advisory_xact_lock(x'6c61627200000003'::bigint)"
 
+_LOCK_WAITING = "select pg_advisory_xact_lock(x'6c61627200000003'::bigint)"
+_SETTLED = "bucket_to < $1 and $3::timestamptz is null"
+_OVERLAPPING = "bucket_from < $1 and bucket_to >= $3"
+
 # Readings that retention has dropped leave their aggregates as they are: a minute without readings is not written.
 _FOLD = """
 with taken as (
     delete from dirty_minutes where ctid = any(array(
-        select ctid from dirty_minutes where bucket_to < $1 order by first_id limit $2
+        select ctid from dirty_minutes where {marks} order by first_id limit $2
     ))
     returning series_ids, bucket_from, bucket_to
 ), minutes as (
@@ -79,8 +83,22 @@ async def fold_dirty(pool: Pool, settled_before: datetime) -> int:
         if not await connection.fetchval(_LOCK):
             return 0
         await connection.execute(f"set local statement_timeout = {round(TIMEOUT_S * 1000)}")
-        folded: int = await connection.fetchval(_FOLD, settled_before, MARKS_PER_FOLD_MAX, timeout=TIMEOUT_S)
-        return folded
+        return await _fold(connection, _SETTLED, settled_before, None)
+
+
+async def fold_range(connection: Connection, start: datetime, end: datetime) -> int:
+    """Bring the aggregates of all marks that touch this range up to date, settled or not, in the caller's transaction.
+
+    Waits for a hub that is folding. Returns: as `fold_dirty`.
+    """
+    await connection.execute(_LOCK_WAITING)
+    return await _fold(connection, _OVERLAPPING, end, start)
+
+
+async def _fold(connection: Connection, marks: str, before: datetime, since: datetime | None) -> int:
+    statement = _FOLD.format(marks=marks)
+    folded: int = await connection.fetchval(statement, before, MARKS_PER_FOLD_MAX, since, timeout=TIMEOUT_S)
+    return folded
 
 
 class Folding:

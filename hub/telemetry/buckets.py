@@ -2,7 +2,8 @@
 
 Whole minutes come from the one-minute aggregates, but for those that are marked as dirty, which together with what
 is left at both ends come from the readings; all in one statement, so that marks, aggregates and readings are of one
-moment. Buckets that are not whole minutes come from the readings alone.
+moment. Buckets that are not whole minutes come from the readings alone. A minute without readings keeps its aggregate,
+marked or not: retention has dropped them.
 """
 
 from __future__ import annotations
@@ -56,18 +57,21 @@ with dirty as materialized (
         interval '1 minute'
     ) bucket
     where series_ids && $1 and bucket_to >= $6 and bucket_from < $7 and series_id = any($1)
+), fresh as materialized (
+    select d.series_id, d.bucket, r.*
+    from dirty d cross join lateral (
+        select {_PARTS} from readings
+        where series_id = d.series_id and time >= d.bucket and time < d.bucket + interval '1 minute'
+        having count(*) > 0
+    ) r
 ), parts as (
     select series_id, bucket as time, sample_count, raw_count, sum_raw, min_raw, max_raw,
            physical_count, sum_physical, min_physical, max_physical
     from aggregates_1m a
     where series_id = any($1) and bucket >= $6 and bucket < $7
-      and not exists (select from dirty d where d.series_id = a.series_id and d.bucket = a.bucket)
+      and not exists (select from fresh f where f.series_id = a.series_id and f.bucket = a.bucket)
     union all
-    select d.series_id, d.bucket, r.*
-    from dirty d cross join lateral (
-        select {_PARTS} from readings
-        where series_id = d.series_id and time >= d.bucket and time < d.bucket + interval '1 minute'
-    ) r
+    select * from fresh
     union all
     select series_id, date_bin($4, time, timestamptz 'epoch'), {_PARTS}
     from readings where series_id = any($1) and time >= $2 and time < $6 group by 1, 2

@@ -85,6 +85,7 @@ def hub_settings(database_url: str, tmp_path: Path, cheap_hashes: None) -> dict[
     return {
         "database_url": SecretStr(database_url),
         "mqtt_port": 1,
+        "retention_days": 0,
         "registration": "open",
         "admin_password_file": password_file,
         "secret_key_file": tmp_path / "secret-key",
