@@ -12,6 +12,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
@@ -29,6 +30,17 @@ _NOT_AUTHORISED = (4, 5, 134, 135)
 
 _mqtt_log = logging.getLogger("labrelay.agent.mqtt")
 _mqtt_log.setLevel(logging.ERROR)
+
+
+class _Client(aiomqtt.Client):
+    """Gives an attempt up as soon as the line is closed before the broker has answered, as a proxy does whose broker is
+    away; aiomqtt itself would wait for its whole timeout."""
+
+    def _on_disconnect(self, *told: Any, **more: Any) -> None:
+        if self._connected.done():
+            super()._on_disconnect(*told, **more)
+        else:
+            self._connected.set_exception(aiomqtt.MqttError("the line was closed before the broker answered"))
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +101,7 @@ def heed_cancellation() -> None:
 
 def _client(access: Credentials, instance: str, farewell: bytes, settings: HubSettings) -> aiomqtt.Client:
     mqtt = access.mqtt
-    return aiomqtt.Client(
+    return _Client(
         mqtt.host,
         mqtt.port,
         username=mqtt.username,

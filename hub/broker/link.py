@@ -60,6 +60,17 @@ class LinkState:
     error: str = ""
 
 
+class _Client(aiomqtt.Client):
+    """Gives an attempt up as soon as the line is closed before the broker has answered, as a proxy does whose broker is
+    away; aiomqtt itself would wait for its whole timeout."""
+
+    def _on_disconnect(self, *told: Any, **more: Any) -> None:
+        if self._connected.done():
+            super()._on_disconnect(*told, **more)
+        else:
+            self._connected.set_exception(aiomqtt.MqttError("the line was closed before the broker answered"))
+
+
 class BrokerLink:
     """The connection, kept up by `run`.
 
@@ -180,7 +191,7 @@ class BrokerLink:
     def _new_client(self) -> aiomqtt.Client:
         settings = self._settings
         password = read_secret(settings.mqtt_password_file).get_secret_value() if settings.mqtt_password_file else None
-        client = aiomqtt.Client(
+        client = _Client(
             settings.mqtt_host,
             settings.mqtt_port,
             identifier=self._client_id,

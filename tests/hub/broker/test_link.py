@@ -154,3 +154,18 @@ async def test_a_broker_that_is_not_there_is_named(free_port: int, broker_settin
         async with asyncio.timeout(20):
             while "could not reach" not in link.state.error:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_proxy_that_slams_the_door_while_the_broker_is_away_costs_no_time(
+    mosquitto: Mosquitto, broker_settings: HubSettings, fault_proxy: NewProxy
+) -> None:
+    proxy = await fault_proxy(mosquitto.host, mosquitto.port)
+    settings = broker_settings.model_copy(update={"mqtt_port": proxy.port, "broker_timeout_s": 60.0})
+    await proxy.cut()
+    link = BrokerLink(settings)
+    async with running(link, connected=False):
+        async with asyncio.timeout(20):
+            while proxy.connections_total < 3:
+                await asyncio.sleep(0.02)
+        proxy.forward()
+        await asyncio.wait_for(link.wait_connected(), 20)
