@@ -41,12 +41,12 @@ AHEAD_READINGS = 300_000
 TURNS = 3
 QUICK_FLUSH_S = 0.005
 DRAIN_TIMEOUT_S = 300.0
-BACKLOG_READINGS = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each side's throughput is measured")
+    parser.add_argument("--backlog", type=int, default=1_000_000, help="readings that drain under live values")
     parser.add_argument("--folder", type=Path, help="keep everything there (default: a folder that is removed)")
 
 
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="labrelay-bench-"))
     folder.mkdir(exist_ok=True)
     try:
-        return asyncio.run(_run(folder, options.seconds))
+        return asyncio.run(_run(folder, options.seconds, options.backlog))
     finally:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -70,6 +70,7 @@ class Bench:
     panels: dict[str, Panel]
     database: Any
     sensor_ids: dict[str, list[str]]
+    backlog: int
 
     async def delivered(self) -> int:
         """Readings that the instruments delivered; returns when all of them are committed at the hub."""
@@ -88,7 +89,7 @@ class Bench:
         return spent - processes.Spent(own_s, 0.0, 0.0, 0.0)
 
 
-async def _run(folder: Path, seconds: float) -> dict[str, Any]:
+async def _run(folder: Path, seconds: float, backlog: int) -> dict[str, Any]:
     with ExitStack() as stack:
         _say("starting PostgreSQL, Mosquitto, hub and agent")
         running = stack.enter_context(servers(folder))
@@ -100,7 +101,7 @@ async def _run(folder: Path, seconds: float) -> dict[str, Any]:
             stack.enter_context(agent(running, "second", [second])),
         ]
         database = await checker.connect(running.database_url)
-        bench = Bench(running, agents, panels, database, sensor_ids)
+        bench = Bench(running, agents, panels, database, sensor_ids, backlog)
         try:
             return await _figures(bench, seconds)
         finally:
@@ -258,7 +259,7 @@ async def _commit_latency(bench: Bench, seconds: float) -> dict[str, Any]:
 
 async def _live_latency(bench: Bench, _: float) -> dict[str, Any]:
     """Live values of one device while the backlog of another one drains."""
-    _say("live values while 1,000,000 readings drain")
+    _say("live values while a backlog drains")
     linear, gauge = bench.panels["linear"], bench.panels["gauge"]
     await bench.delivered()
     witness = LiveWitness(bench.servers.http, bench.sensor_ids["gauge"][0])
@@ -266,11 +267,11 @@ async def _live_latency(bench: Bench, _: float) -> dict[str, Any]:
         gauge.order(8, 1, interval_s=0.25)  # everybody knows the sensor
         await asyncio.sleep(2.5)
         with _standing_still(bench.servers.hub):
-            linear.order(BACKLOG_READINGS // READINGS_PER_BATCH, READINGS_PER_BATCH // linear.signals)
+            linear.order(bench.backlog // READINGS_PER_BATCH, READINGS_PER_BATCH // linear.signals)
             linear.report()
         began_s = time.monotonic()
         witness.clear()
-        target = await checker.committed(bench.database) + BACKLOG_READINGS
+        target = await checker.committed(bench.database) + bench.backlog
         while await checker.committed(bench.database) < target:
             gauge.order(1, 1)
             await asyncio.sleep(0.15)
@@ -284,7 +285,7 @@ async def _live_latency(bench: Bench, _: float) -> dict[str, Any]:
         "live_sse_p50_ms": float(np.percentile(latencies_ms, 50)),
         "live_sse_p99_ms": float(np.percentile(latencies_ms, 99)),
         "live_samples": len(latencies_ms),
-        "drain_readings_per_s": BACKLOG_READINGS / drain_s,
+        "drain_readings_per_s": bench.backlog / drain_s,
     }
 
 
