@@ -85,7 +85,7 @@ def play(*, rounds: int, seed: int, interval_s: float, only: Sequence[str], keep
     faults = _drawn(seed, rounds, only)
     figures = Figures(seed, faults={fault.__name__: 0 for fault in faults})
     report = Report(rounds)
-    began_s = time.monotonic()
+    began_s, clean = time.monotonic(), False
     with _folder(keep) as folder:
         stack = Stack(folder, interval_s=interval_s)
         try:
@@ -98,8 +98,11 @@ def play(*, rounds: int, seed: int, interval_s: float, only: Sequence[str], keep
             finally:
                 watch.end()
                 watcher.join(30)
+            clean = not (figures.lost or figures.duplicated or figures.gaps_unexplained or figures.not_recovered)
         finally:
             stack.close()
+            if not clean and not keep:
+                report.say(f"logs kept in {_kept(folder / 'logs')}")
             report.end()
     figures.seconds = round(time.monotonic() - began_s, 1)
     return figures
@@ -123,6 +126,13 @@ def _folder(keep: str) -> Iterator[Path]:
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kept(logs: Path) -> Path:
+    """A copy that stays."""
+    kept = Path(tempfile.mkdtemp(prefix="labrelay-chaos-logs-"))
+    shutil.copytree(logs, kept, dirs_exist_ok=True)
+    return kept
 
 
 def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures, report: Report) -> None:

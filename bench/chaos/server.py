@@ -31,8 +31,8 @@ class Server:
     @property
     def pid(self) -> int:
         """Of the process itself."""
-        if self._running is None or self._running.pid is None:
-            raise RuntimeError(f"{self.spec.name} does not run; see {self.spec.log}")
+        if self._running is None or self._running.pid is None or not self._running.running:
+            raise RuntimeError(f"{self.spec.name} does not run, or has ended by itself; see {self.spec.log}")
         return self._running.pid
 
     @property
