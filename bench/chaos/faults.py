@@ -5,48 +5,22 @@ Each draws its parameters from a `Random` of its own round, and says in a senten
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from random import Random
 
-from bench.chaos import damage
-from bench.chaos.server import Server, now_us
-from bench.chaos.stack import Stack, copy, wait_until
-from bench.chaos.watch import Spool, Watch
+from bench.chaos.disks import (
+    clone_agent,
+    corrupt_batches,
+    corrupt_pages,
+    fill_disk,
+    restore_database,
+    restore_spool,
+)
+from bench.chaos.scene import Scene, agent_down
+from bench.chaos.server import Server
 
-DRAIN_TIMEOUT_S = 60.0
 _SEAMS = ("agents", "hub-broker", "hub-database")
-
-
-@dataclass(slots=True)
-class Scene:
-    """Where a fault happens.
-
-    Attributes:
-        since_us: how far back the fault may reach; the comparison begins there.
-        copies: of agents' data directories, made by earlier rounds.
-    """
-
-    stack: Stack
-    watch: Watch
-    random: Random
-    since_us: int = 0
-    number: int = 0
-    copies: dict[int, Path] = field(default_factory=dict)
-
-    def agent(self) -> int:
-        """Any of them."""
-        return self.random.randrange(len(self.stack.agents))
-
-    def seconds(self, low: float, high: float) -> float:
-        """Some time, waited for. Returns: how long."""
-        some = self.random.uniform(low, high)
-        time.sleep(some)
-        return some
 
 
 Fault = Callable[[Scene], str]
@@ -55,7 +29,7 @@ Fault = Callable[[Scene], str]
 def kill_agent(scene: Scene) -> str:
     """kill -9 of an agent."""
     which = scene.agent()
-    with _agent_down(scene, which):
+    with agent_down(scene, which):
         down_s = scene.seconds(0.0, 2.0)
     return f"agent {which} killed, down for {down_s:.1f} s"
 
@@ -171,110 +145,6 @@ def cut_instrument(scene: Scene) -> str:
     return f"link {seam} cut for {cut_s:.1f} s"
 
 
-def fill_disk(scene: Scene) -> str:
-    """The disk under an agent is full for a while; only where we could make a small one."""
-    agent = next((agent for agent in scene.stack.agents if agent.small_disk), None)
-    if agent is None:
-        return "left out: a small disk takes root"
-    ballast = agent.folder / "ballast"
-    damage.fill(ballast)
-    full_s = scene.seconds(2.0, 6.0)
-    ballast.unlink()
-    return f"disk of agent {agent.name} full for {full_s:.1f} s"
-
-
-def corrupt_batches(scene: Scene) -> str:
-    """Bytes inside some batches flip on the disk of an agent that is down, with a backlog in it."""
-    which = scene.agent()
-    scene.stack.links.cut("agents")
-    scene.seconds(1.0, 2.5)
-    with _agent_down(scene, which) as spool:
-        scene.watch.evidence[which].look(spool.path, down=True)
-        flipped = damage.flip_batches(spool.path, scene.random, scene.random.randint(1, 4))
-        scene.watch.evidence[which].reread(spool.path)
-    scene.stack.links.heal("agents", reset=False)
-    return f"{flipped} batches of agent {which} corrupted on disk"
-
-
-def corrupt_pages(scene: Scene) -> str:
-    """Whole pages of the SQLite file are overwritten while its agent is down, with a backlog in it."""
-    which = scene.agent()
-    scene.stack.links.cut("agents")
-    scene.seconds(1.0, 2.5)
-    with _agent_down(scene, which) as spool:
-        scene.watch.evidence[which].look(spool.path, down=True)
-        pages = damage.overwrite_pages(spool.path, scene.random)
-        scene.watch.evidence[which].reread(spool.path)
-    scene.stack.links.heal("agents", reset=False)
-    return f"{len(pages)} pages of agent {which}'s spool overwritten"
-
-
-def restore_spool(scene: Scene) -> str:
-    """An agent's disk is put back as it was some time ago; what was taken since and not delivered went with it."""
-    which = scene.agent()
-    agent = scene.stack.agents[which]
-    kept = agent.folder.parent / f"{agent.folder.name}-copy"
-    began_us = now_us()
-    with _agent_down(scene, which):
-        copy(agent.data_dir, kept)
-    scene.seconds(3.0, 5.0)
-    with _agent_down(scene, which) as spool:
-        evidence = scene.watch.evidence[which]
-        before = evidence.look(spool.path, down=True)
-        copy(kept, agent.data_dir)
-        evidence.reread(spool.path)
-        after = evidence.look(spool.path, down=True)
-        evidence.reread(spool.path)
-        gone: frozenset[tuple[bytes, int]] = frozenset()
-        if before is not None and after is not None:
-            gone = before.pending - after.pending
-        destroyed = evidence.withdraw(gone)
-    shutil.rmtree(kept)
-    scene.since_us = min(scene.since_us, began_us)
-    return f"spool of agent {which} restored from a copy; {destroyed} undelivered readings went with the newer disk"
-
-
-def clone_agent(scene: Scene) -> str:
-    """An agent's disk is copied with a backlog in it, and both copies run for a while."""
-    which = scene.agent()
-    agent = scene.stack.agents[which]
-    scene.stack.links.cut("agents")
-    scene.seconds(0.5, 2.0)
-    with _agent_down(scene, which):
-        path, clone = agent.clone(scene.number)
-    spool = Spool(which, path)
-    scene.watch.add(spool)
-    clone.start()
-    scene.seconds(0.5, 1.5)
-    scene.stack.links.heal("agents", reset=False)
-    both_s = scene.seconds(2.0, 4.0)
-    with scene.watch.outage(which):
-        clone.stop()
-        _drain_clone(scene, spool, clone)
-    return f"agent {which} cloned, both ran for {both_s:.1f} s"
-
-
-def restore_database(scene: Scene) -> str:
-    """The database goes back to a file-level copy made before the last acknowledgements; nobody tells the hub."""
-    stack, with_hub = scene.stack, scene.random.random() < 0.5
-    kept = stack.folder / "database-copy"
-    began_us = now_us()
-    stack.database.stop()
-    copy(stack.database_folder, kept)
-    stack.database.start()
-    went_on_s = scene.seconds(4.0, 7.0)
-    if with_hub:
-        stack.hub.kill()
-    stack.database.kill() if scene.random.random() < 0.5 else stack.database.stop()
-    copy(kept, stack.database_folder)
-    stack.database.start()
-    if with_hub:
-        stack.hub.start(wait=False)
-    shutil.rmtree(kept)
-    scene.since_us = min(scene.since_us, began_us)
-    return f"database restored to {went_on_s:.1f} s ago{', the hub killed meanwhile' if with_hub else ''}"
-
-
 FAULTS: tuple[Fault, ...] = (
     kill_agent,
     freeze_agent,
@@ -321,38 +191,3 @@ def _freeze(scene: Scene, server: Server) -> str:
     frozen_s = scene.seconds(1.0, 5.0)
     server.thaw()
     return f"frozen for {frozen_s:.1f} s"
-
-
-@contextlib.contextmanager
-def _agent_down(scene: Scene, which: int) -> Iterator[Spool]:
-    """Kill an agent; what the body does to its disk is done while it is down."""
-    server = scene.stack.agents[which].server
-    with scene.watch.down(which) as spool:
-        server.kill()
-        yield spool
-        server.start()
-        wait_until(lambda: _runs(spool.path), 20.0)
-
-
-def _runs(spool: Path) -> bool:
-    """Whether an agent has the file open again."""
-    return spool.with_name("spool.db-wal").exists()
-
-
-def _drain_clone(scene: Scene, spool: Spool, clone: Server) -> None:
-    """What the clone took it may still deliver: start it once more without its instrument if something is left."""
-    spool.down = True
-    evidence = scene.watch.evidence[spool.agent]
-    left = evidence.look(spool.path, down=True)
-    if left is None or not left.pending:
-        return
-    spool.down = False
-    clone.start()
-
-    def empty() -> bool:
-        now = evidence.look(spool.path)
-        return now is not None and not left.pending & now.pending
-
-    wait_until(empty, DRAIN_TIMEOUT_S)
-    clone.stop()
-    spool.down = True

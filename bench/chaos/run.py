@@ -16,9 +16,10 @@ from random import Random
 from typing import Any
 
 from bench.chaos import records
-from bench.chaos.faults import FAULTS, Fault, Scene, deck
+from bench.chaos.faults import FAULTS, Fault, deck
 from bench.chaos.instrument import POINTS, standing
 from bench.chaos.oracle import Judgement, judge
+from bench.chaos.scene import Scene
 from bench.chaos.server import now_us
 from bench.chaos.stack import AGENTS, Stack, wait_until
 from bench.chaos.watch import Watch

@@ -59,11 +59,6 @@ class Server:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
 
-    def rss_mb(self) -> float:
-        """Resident memory of the process."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
     def _signal(self, number: int) -> None:
         for pid in family(self.pid):
             try:
