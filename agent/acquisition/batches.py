@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.acquisition.order import strictly_rising
 from agent.spool.batch import PendingBatch
 from shared.conversion import ProfileTable
-from shared.readings import Columns, Int64
+from shared.readings import Columns, Int64, UInt32
 from shared.wire import data_body
 
 BATCH_READINGS = 1_000
@@ -21,20 +23,11 @@ def in_order(parts: Sequence[Columns], latest_us: Int64) -> tuple[Columns, int]:
     Args:
         latest_us: see `strictly_rising`.
     """
-    series = np.concatenate([part.series for part in parts])
-    timestamp_us = np.concatenate([part.timestamp_us for part in parts])
-    order = np.lexsort((timestamp_us, series))
-    series = series[order]
-    timestamp_us, adjusted = strictly_rising(series, timestamp_us[order], latest_us)
-    columns = Columns(
-        series,
-        timestamp_us,
-        np.concatenate([part.raw for part in parts])[order],
-        np.concatenate([part.physical for part in parts])[order],
-        np.concatenate([part.status for part in parts])[order],
-        np.concatenate([part.profile for part in parts])[order],
-    )
-    return columns, adjusted
+    columns = parts[0] if len(parts) == 1 else _joined(parts)
+    if not _is_sorted(columns.series, columns.timestamp_us):
+        columns = _rows(columns, np.lexsort((columns.timestamp_us, columns.series)))
+    timestamp_us, adjusted = strictly_rising(columns.series, columns.timestamp_us, latest_us)
+    return replace(columns, timestamp_us=timestamp_us), adjusted
 
 
 def encode_batches(
@@ -72,12 +65,32 @@ def no_readings() -> Columns:
 
 def _cut(columns: Columns) -> Iterator[Columns]:
     for start in range(0, len(columns), BATCH_READINGS):
-        rows = slice(start, start + BATCH_READINGS)
-        yield Columns(
-            columns.series[rows],
-            columns.timestamp_us[rows],
-            columns.raw[rows],
-            columns.physical[rows],
-            columns.status[rows],
-            columns.profile[rows],
-        )
+        yield _rows(columns, slice(start, start + BATCH_READINGS))
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    return Columns(
+        np.concatenate([part.series for part in parts]),
+        np.concatenate([part.timestamp_us for part in parts]),
+        np.concatenate([part.raw for part in parts]),
+        np.concatenate([part.physical for part in parts]),
+        np.concatenate([part.status for part in parts]),
+        np.concatenate([part.profile for part in parts]),
+    )
+
+
+def _rows(columns: Columns, which: slice | NDArray[np.intp]) -> Columns:
+    return Columns(
+        columns.series[which],
+        columns.timestamp_us[which],
+        columns.raw[which],
+        columns.physical[which],
+        columns.status[which],
+        columns.profile[which],
+    )
+
+
+def _is_sorted(series: UInt32, timestamp_us: Int64) -> bool:
+    """Whether they are in order already, as those of a single exchange mostly are."""
+    later, same = series[1:] > series[:-1], series[1:] == series[:-1]
+    return bool((later | (same & (timestamp_us[1:] >= timestamp_us[:-1]))).all())
