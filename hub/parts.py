@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.datastructures import State
 
@@ -32,15 +33,16 @@ from hub.ingest.live import LiveLane
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
-from hub.sensors.schedule import Activation
+from hub.sensors.schedule import activate_due
 from hub.services import Services
 from hub.settings import HubSettings
-from hub.telemetry.aggregate import Folding
+from hub.telemetry.aggregate import fold_settled
 from hub.telemetry.live import LiveHub
 from hub.telemetry.summaries import Summaries
 from hub.telemetry.tail import Tail
+from hub.timetable import Job, Timetable
 from hub.upkeep import Upkeep
-from shared.clock import AnchoredClock
+from shared.clock import AnchoredClock, Clock
 from shared.errors import LabrelayError
 
 log = logging.getLogger(__name__)
@@ -89,13 +91,22 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
         Part("tail", services.tail.run),
         Part("presence", lambda: services.presence.run(storage.pool)),
         Part("configuration", services.configurator.run),
-        Part("id summaries", Summaries(storage).run),
-        Part("aggregates", Folding(storage, clock).run),
-        Part("ledger folding", LedgerFolding(storage, clock).run),
-        Part("profile activation", Activation(storage, clock).run),
-        Part("upkeep", Upkeep(storage, clock, retention_days=settings.retention_days).run),
+        Part("timetable", Timetable(storage, _jobs(settings, storage, clock)).run),
     )
     return Parts(services, background)
+
+
+def _jobs(settings: HubSettings, storage: Storage, clock: Clock) -> list[Job]:
+    """What is done from time to time."""
+    summaries, ledger = Summaries(storage), LedgerFolding(storage, clock)
+    upkeep = Upkeep(storage, clock, retention_days=settings.retention_days)
+    return [
+        Job("id summaries", 1.0, summaries.once),
+        Job("profile activation", 1.0, partial(activate_due, storage, clock)),
+        Job("aggregates", 5.0, partial(fold_settled, storage, clock)),
+        Job("ledger folding", 600.0, ledger.work),
+        Job("upkeep", 600.0, upkeep.once),
+    ]
 
 
 def _services(settings: HubSettings, metrics: Metrics) -> Services:

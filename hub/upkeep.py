@@ -4,13 +4,8 @@ readings dropped.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-
-import asyncpg
 
 from hub.access import store as people
 from hub.database.partitions import DAY_US, ensure_partitions
@@ -18,18 +13,14 @@ from hub.database.pool import acquire, transaction
 from hub.database.storage import Storage
 from hub.telemetry.retention import Hold, drop_expired
 from shared.clock import Clock
-from shared.errors import StorageUnavailable
 
-log = logging.getLogger(__name__)
-
-EVERY_S = 600.0
 KEEP_EXPIRED = timedelta(days=1)
 """How long an expired sign-in can still be told from one that never was."""
 _LOCK = 0x6C61_6272_0003
 
 
 class Upkeep:
-    """Runs the periodic work while the database is there.
+    """The periodic work.
 
     Args:
         retention_days: age at which readings are dropped, 0 for never.
@@ -43,23 +34,11 @@ class Upkeep:
         *,
         retention_days: int,
         holds: Sequence[Hold] = (),
-        every_s: float = EVERY_S,
     ) -> None:
         self._storage = storage
         self._clock = clock
         self._retention_days = retention_days
         self._holds = holds
-        self._every_s = every_s
-
-    async def run(self) -> None:
-        """Work every now and then, until cancelled. What failed is tried again the next time."""
-        while True:
-            await self._storage.ready()
-            try:
-                await self.once()
-            except (StorageUnavailable, asyncpg.PostgresError) as error:
-                log.warning("event=upkeep_failed error=%r", str(error))
-            await asyncio.sleep(self._every_s * random.uniform(0.9, 1.1))
 
     async def once(self) -> bool:
         """Do all of it now, unless another hub is at it. Returns: whether this hub did. Raises: StorageUnavailable."""

@@ -13,9 +13,7 @@ After folding a batch cannot be told from another one with its identity: its che
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,16 +21,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from hub.agents.epochs import Range, explained
 from hub.database.pool import Connection, transaction
 from hub.database.storage import Storage
 from shared.clock import Clock
-from shared.errors import StorageUnavailable
 from shared.wire import Kind
 
-EVERY_S = 600.0
 KEEP_S = 86_400.0
 EPOCHS_MAX = 200
 ENTRIES_PER_EPOCH_MAX = 2000
@@ -102,25 +96,18 @@ class _Prefix:
 
 
 class LedgerFolding:
-    """Folds while the database is there, by one hub at a time."""
+    """Folds, by one hub at a time."""
 
-    def __init__(self, storage: Storage, clock: Clock, *, every_s: float = EVERY_S, keep_s: float = KEEP_S) -> None:
+    def __init__(self, storage: Storage, clock: Clock, *, keep_s: float = KEEP_S) -> None:
         self._storage = storage
         self._clock = clock
-        self._every_s = every_s
         self._keep_s = keep_s
 
-    async def run(self) -> None:
-        """Fold now and then, until cancelled. What failed is tried again the next time."""
-        while True:
-            await asyncio.sleep(self._every_s * random.uniform(0.9, 1.1))
-            await self._storage.ready()
-            try:
-                for _ in range(ROUNDS_MAX):
-                    if not await self.once():
-                        break
-            except (StorageUnavailable, asyncpg.PostgresError) as error:
-                log.warning("event=ledger_not_folded error=%r", str(error))
+    async def work(self) -> None:
+        """Fold what is due, as far as it is done in a while. Raises: StorageUnavailable."""
+        for _ in range(ROUNDS_MAX):
+            if not await self.once():
+                return
 
     async def once(self) -> int:
         """Fold some. Returns: how many entries are gone, 0 if another hub is at it. Raises: StorageUnavailable."""

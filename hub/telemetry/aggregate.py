@@ -10,25 +10,17 @@ Minutes that are still being written are left alone: each fold would compute the
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from datetime import datetime
-
-import asyncpg
 
 from hub.database.pool import Connection, Pool, transaction
 from hub.database.storage import Storage
 from hub.telemetry.moments import to_datetime
 from shared.clock import Clock
-from shared.errors import StorageUnavailable
 
 MARKS_PER_FOLD_MAX = 2000
 SETTLE_S = 90
 """Minutes are folded this long after their start at the earliest."""
-EVERY_S = 5.0
 TIMEOUT_S = 60.0
-
-log = logging.getLogger(__name__)
 
 _LOCK = "select pg_try_advisory_xact_lock(x'6c61627200000003'::bigint)"
 
@@ -101,25 +93,8 @@ async def _fold(connection: Connection, marks: str, before: datetime, since: dat
     return folded
 
 
-class Folding:
-    """Folds settled minutes as long as the hub runs."""
-
-    def __init__(self, storage: Storage, clock: Clock, *, every_s: float = EVERY_S) -> None:
-        self._storage = storage
-        self._clock = clock
-        self._every_s = every_s
-
-    async def run(self) -> None:
-        """Fold every now and then, until cancelled. A fold that failed changed nothing and is tried again."""
-        failing = False
-        while True:
-            await self._storage.ready()
-            folded = 0
-            try:
-                folded = await fold_dirty(self._storage.pool, to_datetime(self._clock.now_us() - SETTLE_S * 1_000_000))
-                failing = False
-            except (StorageUnavailable, asyncpg.PostgresError) as error:
-                if not failing:
-                    log.warning("event=fold_failed error=%r", str(error))
-                failing = True
-            await asyncio.sleep(0 if folded == MARKS_PER_FOLD_MAX else self._every_s)
+async def fold_settled(storage: Storage, clock: Clock) -> None:
+    """Fold all minutes that have settled. Raises: StorageUnavailable."""
+    settled_before = to_datetime(clock.now_us() - SETTLE_S * 1_000_000)
+    while await fold_dirty(storage.pool, settled_before) == MARKS_PER_FOLD_MAX:
+        pass

@@ -7,18 +7,8 @@ lock as long as would make an autovacuum give way.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-
-import asyncpg
-
 from hub.database.pool import Pool, transaction
 from hub.database.storage import Storage
-from shared.errors import StorageUnavailable
-
-EVERY_S = 1.0
-
-log = logging.getLogger(__name__)
 
 # Partitions of plain PostgreSQL and chunks of TimescaleDB are both children of `readings`.
 _INDEXES = """
@@ -34,29 +24,17 @@ _SUMMARISE = "select brin_summarize_new_values($1::oid::regclass)"
 
 
 class Summaries:
-    """Summarises as long as the hub runs."""
+    """What has been summarised, by index."""
 
-    def __init__(self, storage: Storage, *, every_s: float = EVERY_S) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._every_s = every_s
         self._bytes: dict[int, int] = {}
 
-    async def run(self) -> None:
-        """Summarise every now and then, until cancelled. What was locked or failed is done the next time."""
-        failing = False
-        while True:
-            await self._storage.ready()
-            try:
-                await self.once()
-                failing = False
-            except (StorageUnavailable, asyncpg.PostgresError) as error:
-                if not failing:
-                    log.info("event=summaries_postponed reason=%r", str(error))
-                failing = True
-            await asyncio.sleep(self._every_s)
-
     async def once(self) -> int:
-        """Summarise the partitions that have grown. Returns: how many. Raises: StorageUnavailable."""
+        """Summarise the partitions that have grown; what is locked waits for the next time.
+
+        Returns: how many. Raises: StorageUnavailable.
+        """
         pool: Pool = self._storage.pool
         done = 0
         async with transaction(pool) as connection:

@@ -272,10 +272,10 @@ async def test_a_part_that_fails_stops_the_hub(
     async def fail(_: object) -> None:
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr("hub.upkeep.Upkeep.run", fail)
+    monkeypatch.setattr("hub.timetable.Timetable.run", fail)
     app = create_app(HubSettings(**hub_settings))
     failed = asyncio.Event()
     app.state.on_failure = failed.set
     async with app.router.lifespan_context(app), asyncio.timeout(10):
         await failed.wait()
-    assert "part='upkeep'" in caplog.text
+    assert "part='timetable'" in caplog.text
