@@ -82,6 +82,8 @@ def server_settings(settings: HubSettings) -> dict[str, str]:
         "jit": "off",
         "statement_timeout": str(statement_ms),
         "idle_in_transaction_session_timeout": str(2 * statement_ms),
+        # A group is bounded by ourselves; where TimescaleDB's own bound is lower, late data would never go in.
+        "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
     }
 
 

@@ -140,14 +140,18 @@ async def _create(connection: Connection, tier: Tier, chunk_days: int) -> None:
 
 
 async def _compress(connection: Connection, after_days: int) -> None:
-    """Compress old chunks by series and time; a changed age replaces the policy."""
+    """Compress old chunks by series and time; a changed age replaces the policy.
+
+    Ids are in the order, after the unique time, for the least and greatest id that each batch of rows then carries:
+    readers of new ids pass over compressed batches by these.
+    """
     compressed = await connection.fetchval(
         "select compression_enabled from timescaledb_information.hypertables where hypertable_name = 'readings'"
     )
     if not compressed:
         await connection.execute(
             "alter table readings set (timescaledb.compress, timescaledb.compress_segmentby = 'series_id',"
-            " timescaledb.compress_orderby = 'time')"
+            " timescaledb.compress_orderby = 'time, id')"
         )
     after = timedelta(days=after_days)
     standing = await connection.fetchval(

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from hub.database.partitions import DAY_US, drop_partition, partitions_of
 from hub.database.pool import acquire, transaction
-from hub.database.tiers import Tier
 from hub.ingest.write import IngestWriter
 from hub.telemetry.aggregate import fold_dirty
 from hub.telemetry.buckets import MINUTE_US, Extent, read_buckets
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.retention import drop_expired
 from shared.clock import ManualClock
+from tests.fixtures.tiers import compress
 from tests.hub.ingest.conftest import Agent, Room, columns
 
 pytestmark = pytest.mark.every_tier
@@ -123,8 +123,8 @@ class Laboratory:
             now = moment(at_us(argument, 0)) + timedelta(days=90)
             await drop_expired(pool, layout, now=now, retention_days=90)
             self.model.drop(argument)
-        elif layout.tier is Tier.COMMUNITY:
-            await compress(self.room, argument)
+        else:
+            await compress(self.room.bench.storage, moment(at_us(argument, 0)), moment(at_us(argument + 1, 0)))
 
     async def check(self, span: tuple[int, float, int, float, int]) -> None:
         """Compare the buckets of a stretch of time."""
@@ -136,16 +136,6 @@ class Laboratory:
         assert found.keys() == expected.keys()
         for key, values in expected.items():
             assert found[key] == pytest.approx(values, rel=1e-9, abs=1e-6, nan_ok=True)
-
-
-async def compress(room: Room, number: int) -> None:
-    async with transaction(room.bench.pool) as connection:
-        await connection.execute(
-            "select compress_chunk(chunk) from show_chunks('readings', newer_than => $1::timestamptz,"
-            " older_than => $2::timestamptz) chunk",
-            moment(at_us(number, 0)),
-            moment(at_us(number + 1, 0)),
-        )
 
 
 async def buckets(room: Room, extent: Extent, interval_us: int) -> dict[tuple[int, int], list[float]]:
