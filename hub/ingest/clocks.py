@@ -8,7 +8,7 @@ disk. After that neighbours decide, or its readings are set aside until an owner
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -113,17 +113,19 @@ class Clocks:
 
         That is all before the first readings of a segment that is not decided; or these, if they come first.
         """
-        first = next((place for place, item in enumerate(items) if self.is_undecided(item)), len(items))
+        first = next((place for place, item in enumerate(items) if self._is_undecided(item)), len(items))
         if first:
             return first
         key = _key_of(items[0])
         return next((place for place, item in enumerate(items) if _key_of(item) != key), len(items))
 
-    def is_undecided(self, item: Item) -> bool:
-        """Whether it holds readings of a segment that is not decided, as far as is remembered here."""
-        if not isinstance(item, Arrival) or not isinstance(item.content, DecodedColumns):
-            return False
-        return _key(item) not in self._corrections
+    def undecided(self, items: Sequence[Item]) -> dict[SegmentKey, list[Arrival]]:
+        """The readings whose segment is not decided, as far as is remembered here, by segment."""
+        found: dict[SegmentKey, list[Arrival]] = {}
+        for item in items:
+            if self._is_undecided(item) and isinstance(item, Arrival):
+                found.setdefault(_key(item), []).append(item)
+        return found
 
     async def decide(self, connection: Connection, epoch_id: int, arrivals: Sequence[Arrival]) -> int | Placing:
         """Decide over the segment of these batches, or find what was decided. In a transaction.
@@ -142,32 +144,41 @@ class Clocks:
         decided: int = await connection.fetchval(_DECIDED, epoch_id, segment)
         return decided
 
-    def remember(self, arrival: Arrival, correction_us: int) -> None:
-        """The correction of the batch's segment is committed."""
+    def remember(self, found: Mapping[SegmentKey, int | Placing]) -> None:
+        """These decisions are committed."""
         if len(self._corrections) >= SEGMENTS_MAX:
             self._corrections.clear()
-        self._corrections[_key(arrival)] = correction_us
-        self._asked_s.pop(_key(arrival), None)
+        for key, decided in found.items():
+            if not isinstance(decided, Placing):
+                self._corrections[key] = decided
+                self._asked_s.pop(key, None)
 
-    def placed(self, items: Iterable[Item], undecided: Placing = Placing.UNPLACED) -> list[Item]:
+    def placed(self, items: Iterable[Item], found: Mapping[SegmentKey, int | Placing]) -> list[Item]:
         """The items with their times corrected.
 
         Args:
-            undecided: what holds for segments that have no place.
+            found: for the segments that were not decided before.
         """
-        return [self._placed(item, undecided) if isinstance(item, Arrival) else item for item in items]
+        return [self._placed(item, found) if isinstance(item, Arrival) else item for item in items]
 
-    def _placed(self, arrival: Arrival, undecided: Placing) -> Arrival:
-        correction_us = self._corrections.get(_key(arrival))
-        if correction_us is None:
-            return replace(arrival, placing=undecided)
-        if not correction_us:
+    def _placed(self, arrival: Arrival, found: Mapping[SegmentKey, int | Placing]) -> Arrival:
+        key = _key(arrival)
+        known = self._corrections.get(key)
+        decided = found.get(key, Placing.UNPLACED) if known is None else known
+        if isinstance(decided, Placing):
+            return replace(arrival, placing=decided)
+        if not decided:
             return arrival
         content = arrival.content
         if isinstance(content, DecodedColumns):
-            columns = replace(content.columns, timestamp_us=content.columns.timestamp_us + correction_us)
+            columns = replace(content.columns, timestamp_us=content.columns.timestamp_us + decided)
             content = replace(content, columns=columns)
-        return replace(arrival, content=content, correction_us=correction_us)
+        return replace(arrival, content=content, correction_us=decided)
+
+    def _is_undecided(self, item: Item) -> bool:
+        if not isinstance(item, Arrival) or not isinstance(item.content, DecodedColumns):
+            return False
+        return _key(item) not in self._corrections
 
     def _last_resort(self, key: SegmentKey, around: Surroundings) -> Correction | Placing:
         now_s = self._clock.monotonic_s()

@@ -13,7 +13,7 @@ from hub.database.partitions import NEW_PER_CALL_MAX, Partitions
 from hub.database.pool import Pool, transaction
 from hub.ingest.arrivals import Arrival, Item, Submission
 from hub.ingest.catalogue import Catalogue
-from hub.ingest.clocks import Clocks
+from hub.ingest.clocks import Clocks, SegmentKey
 from hub.ingest.correction import Placing
 from hub.ingest.register import complete_series, open_epochs, open_signals, register
 from shared.columns import DecodedColumns
@@ -81,20 +81,16 @@ class Preparation:
         return items
 
     async def _placed(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Correct the times of what goes in together, deciding over its clock segment if need be."""
-        first = items[0]
-        if not (isinstance(first, Arrival) and self._clocks.is_undecided(first)):
-            return self._clocks.placed(items)
-        epoch_id = self._catalogue.epochs.get((first.header.agent_id, first.header.epoch))
-        if epoch_id is None:  # of an agent that is not enrolled: it will be refused
-            return items
-        arrivals = [item for item in items if isinstance(item, Arrival)]
-        async with transaction(self._database.pool) as connection:
-            decided = await self._clocks.decide(connection, epoch_id, arrivals)
-        if isinstance(decided, Placing):
-            return self._clocks.placed(items, decided)
-        self._clocks.remember(first, decided)
-        return self._clocks.placed(items)
+        """Correct the times, deciding over clock segments where need be."""
+        found: dict[SegmentKey, int | Placing] = {}
+        for key, arrivals in self._clocks.undecided(items).items():
+            epoch_id = self._catalogue.epochs.get(key[:2])
+            if epoch_id is None:  # of an agent that is not enrolled: it will be refused
+                continue
+            async with transaction(self._database.pool) as connection:
+                found[key] = await self._clocks.decide(connection, epoch_id, arrivals)
+        self._clocks.remember(found)
+        return self._clocks.placed(items, found)
 
     async def _prepare_partitions(self, items: Sequence[Item], window_us: tuple[int, int]) -> None:
         found: set[int] = set()

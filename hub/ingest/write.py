@@ -193,6 +193,15 @@ class IngestWriter:
                     _fail(entry, StorageUnavailable("the hub is shutting down"))
 
     async def _persist(self, group: list[Entry]) -> None:
+        """Commit a group; what decides over a clock segment goes ahead of its readings. Posts wait for none of it."""
+        while group:
+            together = self._clocks.run_length([entry.item for entry in group])
+            rest = group[together:]
+            posts = [entry for entry in rest if isinstance(entry.item, Submission)]
+            await self._persist_together([*group[:together], *posts])
+            group = [entry for entry in rest if not isinstance(entry.item, Submission)]
+
+    async def _persist_together(self, group: list[Entry]) -> None:
         """Commit a group, however long it takes and in however many parts."""
         pause_s, attempts, careful = _RETRY_S_MIN, 0, self._is_suspect(group)
         while group:
@@ -240,18 +249,10 @@ class IngestWriter:
         _fail(entry, error)
 
     async def _commit(self, items: Sequence[Item], *, careful: bool) -> list[Settled]:
-        """Commit what can be committed together, then the rest."""
-        settled: list[Settled] = []
-        while len(settled) < len(items):
-            self._clocks.meet(self._database.incarnation, self._database.connects)
-            rest = items[len(settled) :]
-            settled += await self._commit_run(rest[: self._clocks.run_length(rest)], careful=careful)
-        return settled
-
-    async def _commit_run(self, items: Sequence[Item], *, careful: bool) -> list[Settled]:
         started_s = self._clock.monotonic_s()
         incarnation = self._database.incarnation
         self._catalogue.meet(incarnation, self._database.connects)
+        self._clocks.meet(incarnation, self._database.connects)
         window_us = self._window_us()
         settled: dict[int, Settled] = {}
         try:
