@@ -7,7 +7,8 @@ import io
 import json
 import re
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 import asyncpg
 import numpy as np
@@ -51,6 +52,7 @@ class Records:
         time_us: int64 (n,), their timestamps.
         set_aside: int64 (m,), keys of what is kept apart.
         repeated: readings that ingest found to be there already.
+        reasons: why readings were set aside, and how many.
     """
 
     stored: Keys
@@ -58,6 +60,7 @@ class Records:
     set_aside: Keys
     gaps: tuple[GapRecord, ...]
     repeated: int
+    reasons: dict[str, int] = field(default_factory=dict)
 
     def named(self) -> set[Identity]:
         """Batches that a gap record says will not come."""
@@ -91,7 +94,7 @@ async def _read(url: str, agents: tuple[str, ...], since_us: int) -> Records:
         keys = _keys(rows["series"].astype(np.int64), rows["raw"].astype(np.int64), points)
         order = np.argsort(keys, kind="stable")
         time_us = rows["time"].astype(np.int64)[order] + _EPOCH_2000_US
-        asides = await connection.fetch("select sensor_name, raw from set_aside")
+        asides = await connection.fetch("select sensor_name, raw, reason from set_aside")
         parts = [_aside(row["sensor_name"], row["raw"], agents) for row in asides]
         gaps = await connection.fetch(
             "select a.name, extract(epoch from g.time_from) * 1e6 as from_us,"
@@ -107,6 +110,7 @@ async def _read(url: str, agents: tuple[str, ...], since_us: int) -> Records:
         np.concatenate(parts) if parts else np.empty(0, np.int64),
         tuple(_gap(row, agents) for row in gaps),
         int(repeated),
+        dict(sum((Counter({row["reason"]: len(row["raw"])}) for row in asides), Counter())),
     )
 
 

@@ -40,6 +40,7 @@ class Figures:
     stored: int = 0
     repeated: int = 0
     set_aside: int = 0
+    set_aside_reasons: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     duplicated: int = 0
     gaps_unexplained: int = 0
@@ -241,6 +242,7 @@ def _finish(stack: Stack, watch: Watch, figures: Figures, report: Report) -> Non
     standings = watch.standing() or []
     figures.taken = sum(len(batch.keys) for one in watch.evidence for batch in one.taken.values())
     figures.stored, figures.repeated, figures.set_aside = verdict.stored, found.repeated, verdict.set_aside
+    figures.set_aside_reasons = found.reasons
     figures.lost, figures.duplicated = verdict.lost, verdict.duplicated
     figures.gaps_unexplained = verdict.unexplained
     figures.quarantined = sum(len(spool.quarantined) for spools in standings for spool in spools)
