@@ -125,6 +125,20 @@ async def test_marks_are_folded_once_settled_and_their_minutes_then_come_from_th
         assert await extent_of(connection, [series]) == extent
 
 
+async def test_a_mark_that_reaches_across_dropped_readings_does_not_hide_their_aggregates(bench: Bench) -> None:
+    series = await bench.series(await bench.sensor(), "a")
+    await bench.store(series, [Reading(0, 1.0), Reading(61, 5.0)])
+    await fold_dirty(bench.pool, START + timedelta(minutes=5))
+    async with acquire(bench.pool) as connection:
+        await connection.execute("delete from readings")  # as retention does
+        marked = "insert into dirty_minutes values (0, $1, $2, $3)"
+        await connection.execute(marked, [series], START - timedelta(minutes=3), START + timedelta(minutes=3))
+    for _ in range(2):
+        found = await answer(bench, {series: "a"}, Extent(START_US, START_US + 2 * MINUTE_US), MINUTE_US)
+        assert [value[:2] for value in found.values()] == [(1, 1.0), (1, 5.0)]
+        await fold_dirty(bench.pool, START + timedelta(minutes=5))
+
+
 async def test_an_interval_chosen_by_us_keeps_the_number_of_buckets_bounded() -> None:
     day_us = 24 * 60 * MINUTE_US
     assert default_interval_us(Extent(0, 60 * MINUTE_US), 1) == MINUTE_US
