@@ -70,8 +70,9 @@ class Bench:
                 await asyncio.sleep(0.01)
 
     async def drained(self, timeout_s: float = 20.0) -> None:
-        """Until everything is acknowledged."""
+        """Until everything is acknowledged, and the file says so too: the counters are ahead of it by a commit."""
         await self.until(lambda: self.spool.state().pending_batches == 0, timeout_s)
+        self.spool.flush()
 
     async def close(self) -> None:
         await self.uplink.close()
