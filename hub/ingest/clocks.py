@@ -1,8 +1,8 @@
 """Where the clock segments of agents lie in the hub's time: decided with a segment's first readings, then remembered.
 
 The rules are in `hub.ingest.correction`; here is what they are fed with. A segment that has no place yet and that
-nobody vouches for gets a while in which its agent, if it still runs, can measure it: its batches stay on the agent's
-disk. After that neighbours decide, or its readings are set aside until an owner gives it a place.
+nobody vouches for gets a while in which its agent, if that process still runs, can measure it: its batches stay on the
+agent's disk. After that neighbours decide, or its readings are set aside until an owner gives it a place.
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ join epochs e on e.id = s.epoch_id
 left join clock_corrections k on k.epoch_id = s.epoch_id and k.segment = s.segment
 where e.agent_id = (select agent_id from epochs where id = $1)
   and s.source = 'hub' and not exists (select from chain c where c.id = s.epoch_id)
+"""
+_PROCESS = """
+select (extract(epoch from a.enrolled_at) * 1000000)::bigint as enrolled_us,
+       exists (select from epochs n where n.agent_id = e.agent_id and n.previous_epoch = e.epoch) as ended
+from epochs e join agents a on a.id = e.agent_id
+where e.id = $1
 """
 _WATERMARK = """
 update epochs set taken_through = greatest(taken_through, (
@@ -184,7 +190,7 @@ class Clocks:
         now_s = self._clock.monotonic_s()
         if len(self._asked_s) >= SEGMENTS_MAX:
             self._asked_s.clear()
-        if now_s - self._asked_s.setdefault(key, now_s) < self._grace_s:
+        if now_s - self._asked_s.setdefault(key, now_s) < self._grace_s and not around.ended:
             return Placing.LATER
         return fit(around) or Placing.UNPLACED
 
@@ -224,6 +230,7 @@ async def _surroundings(connection: Connection, span: _Span) -> Surroundings:
     siblings = {row["segment"]: Segment(**dict(row)) for row in await connection.fetch(_SEGMENTS, span.epoch_id)}
     own = siblings.get(span.segment)
     before = await connection.fetchrow(_BEFORE, span.epoch_id, span.segment)
+    [(enrolled_us, ended)] = await connection.fetch(_PROCESS, span.epoch_id)
     return Surroundings(
         own,
         siblings,
@@ -231,6 +238,8 @@ async def _surroundings(connection: Connection, span: _Span) -> Surroundings:
         _first(await connection.fetch(_AFTER, span.epoch_id)),
         span.from_us if own is None else min(span.from_us, own.opened_us),
         span.through_us,
+        enrolled_us,
+        ended,
     )
 
 

@@ -88,6 +88,9 @@ class Surroundings:
         siblings: what was said about the segments of its epoch, by number, itself included.
         before: the segment right before it, if it has a place.
         after: the first that certainly came later, if it has one.
+        enrolled_us: when the agent was enrolled, by the hub's clock; readings of an ended process came after it, if
+            they do not say otherwise.
+        ended: whether the segment's process is gone, so that nobody can measure it any more.
         from_us, through_us: the segment's readings (its opening included), by its own clock.
     """
 
@@ -97,6 +100,8 @@ class Surroundings:
     after: Neighbour | None
     from_us: int
     through_us: int
+    enrolled_us: int | None = None
+    ended: bool = False
 
 
 def decide(around: Surroundings) -> Correction | None:
@@ -118,16 +123,17 @@ def fit(around: Surroundings) -> Correction | None:
     """The correction with which a segment that nobody vouches for lies between its neighbours, if one does.
 
     A machine's clock runs on through a restart, so the neighbours' own corrections are tried, the later one's first.
+    For an agent's first segment its enrolment is what came before.
     """
     before, after = around.before, around.after
-    if before is None or after is None:
+    edge_us = around.enrolled_us if before is None else before.edge_us
+    if edge_us is None or after is None:
         return None
-    room_us = after.edge_us - before.edge_us - (around.through_us - around.from_us)
-    for neighbour in (after, before):
+    for neighbour in (after, before or after):
         correction_us = neighbour.correction_us
-        early_us = around.from_us + correction_us - before.edge_us
+        early_us = around.from_us + correction_us - edge_us
         late_us = after.edge_us - around.through_us - correction_us
-        if room_us >= 0 and early_us >= 0 and late_us >= 0:
+        if early_us >= 0 and late_us >= 0:
             return Correction(correction_us, max(early_us, late_us), "neighbours")
     return None
 

@@ -40,6 +40,14 @@ def bench() -> Iterator[ModbusSimulator]:
 
 
 @pytest.fixture
+def mosquitto(new_mosquitto: Callable[[], Mosquitto]) -> Mosquitto:
+    """A broker of its own: what an agent says of itself is retained."""
+    broker = new_mosquitto()
+    broker.start()
+    return broker
+
+
+@pytest.fixture
 def settings(tmp_path: Path, bench: ModbusSimulator, mosquitto: Mosquitto) -> Settings:
     path = tmp_path / "agent.toml"
     path.write_text(

@@ -70,6 +70,18 @@ def test_it_fits_between_its_neighbours_by_the_correction_of_either() -> None:
     assert fit(replace(unknown, before=None)) is None
 
 
+def test_an_agents_first_segment_comes_after_its_enrolment() -> None:
+    first = around(
+        segment(source="none", uncertainty_us=-1), before=None, after=Neighbour(OPENED_US + 3600 * S, 5 * S, 500)
+    )
+    assert fit(first) is None
+    enrolled = replace(first, enrolled_us=OPENED_US - 60 * S)
+    found = fit(enrolled)
+    assert found is not None
+    assert (found.correction_us, found.basis) == (5 * S, "neighbours")
+    assert fit(replace(first, enrolled_us=OPENED_US + 60 * S)) is None, "it says that it is from before"
+
+
 def test_a_machine_without_a_battery_clock_fits_nowhere() -> None:
     long_ago = around(
         segment(source="none", uncertainty_us=-1),
