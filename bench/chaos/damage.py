@@ -16,19 +16,15 @@ _FILL_BYTES = 1 << 20
 
 
 def flip_batches(spool: Path, random: Random, count: int) -> int:
-    """Flip one byte inside some of the youngest data batches, wherever they lie in the file and its log.
+    """Flip one byte inside some of the youngest data batches. The log is merged into the file first.
 
     Returns: how many were hit.
     """
-    places = [
-        (path, at, size)
-        for path in (spool, spool.with_name("spool.db-wal"))
-        if path.exists()
-        for at, size in _batches_in(path)
-    ]
+    _merge_log(spool)
+    places = _batches_in(spool)
     chosen = random.sample(places[-50:], min(count, len(places)))
-    for path, at, size in chosen:
-        with path.open("r+b") as file:
+    for at, size in chosen:
+        with spool.open("r+b") as file:
             file.seek(at + _HEADER_BYTES + random.randrange(size - _HEADER_BYTES))
             byte = file.read(1)
             file.seek(-1, 1)
@@ -55,8 +51,7 @@ def overwrite_pages(spool: Path, random: Random) -> list[int]:
 
     Returns: their numbers.
     """
-    with contextlib.closing(sqlite3.connect(spool)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _merge_log(spool)
     with spool.open("r+b") as file:
         file.seek(16)
         size = int.from_bytes(file.read(2), "big") or 4096
@@ -68,6 +63,11 @@ def overwrite_pages(spool: Path, random: Random) -> list[int]:
             file.seek((page - 1) * size)
             file.write(random.randbytes(size))
     return chosen
+
+
+def _merge_log(spool: Path) -> None:
+    with contextlib.closing(sqlite3.connect(spool)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def fill(ballast: Path) -> None:
