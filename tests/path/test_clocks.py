@@ -5,43 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-import pytest
-
-from drivers.simulators.modbus import ModbusSimulator, Replay
 from tests.fixtures.stack import Agent, Stack, wait_for
 
 HOUR_S = 3600
 YEARS_S = 50 * 365 * 86_400
-
-
-@pytest.fixture
-def agent(stack: Stack) -> Iterator[Agent]:
-    """An enrolled agent with an instrument that counts."""
-    simulator = ModbusSimulator(replays=[Replay(np.arange(20_000, dtype=np.float64).reshape(-1, 1))])
-    simulator.start()
-    made = stack.new_agent(
-        "bench",
-        f"""
-[devices.counter]
-driver = "modbus-tcp"
-host = "127.0.0.1"
-port = {simulator.port}
-unit = 1
-interval_s = 0.1
-[devices.counter.points]
-double = {{ register = "holding:0", type = "float64" }}
-count = {{ register = "holding:4", type = "float64" }}
-""",
-    )
-    stack.enrol(made, "bench")
-    yield made
-    made.kill()
-    simulator.stop()
 
 
 def start(agent: Agent, *, clock_off_s: int) -> None:

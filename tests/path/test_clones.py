@@ -4,41 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-
-from drivers.simulators.modbus import ModbusSimulator, Replay
 from tests.fixtures.stack import Agent, Process, Stack, wait_for
-
-
-@pytest.fixture
-def agent(stack: Stack) -> Iterator[Agent]:
-    """An enrolled agent with an instrument that serves each number once."""
-    simulator = ModbusSimulator(replays=[Replay(np.arange(20_000, dtype=np.float64).reshape(-1, 1))])
-    simulator.start()
-    made = stack.new_agent(
-        "bench",
-        f"""
-[devices.counter]
-driver = "modbus-tcp"
-host = "127.0.0.1"
-port = {simulator.port}
-unit = 1
-interval_s = 0.1
-[devices.counter.points]
-double = {{ register = "holding:0", type = "float64" }}
-count = {{ register = "holding:4", type = "float64" }}
-""",
-    )
-    stack.enrol(made, "bench")
-    yield made
-    made.kill()
-    simulator.stop()
 
 
 def copy_of(agent: Agent, folder: Path) -> Agent:
