@@ -119,14 +119,30 @@ async def sensor_or_user(connection: HTTPConnection) -> Principal:
     return found
 
 
-async def member_of(services: Services, principal: Principal, project_id: UUID, at_least: Role) -> Role:
-    """The principal's role in the project. Raises: Problem 404 for outsiders, 403 for a lower role."""
+def caller_of(connection: HTTPConnection) -> Principal | None:
+    """Whoever the rule of the route has found to ask, None where anyone may."""
+    for name in ("principal", "user", "sensor"):
+        found: Principal | None = getattr(connection.state, name, None)
+        if found is not None:
+            return found
+    return None
+
+
+async def member_of(
+    services: Services, principal: Principal, project_id: UUID, at_least: Role, *, what: str = "project"
+) -> Role:
+    """The principal's role in the project. Raises: Problem 404 (no such `what`) for outsiders, 403 for a lower role."""
     role = await role_in(services, principal, project_id)
+    return require_role(role, at_least, what)
+
+
+def require_role(role: Role | str | None, at_least: Role, what: str) -> Role:
+    """The role, if it suffices to do something to a thing. Raises: Problem 404 without any, 403 for a lower one."""
     if role is None:
-        raise not_found("project")
-    if not role.includes(at_least):
+        raise not_found(what)
+    if not Role(role).includes(at_least):
         raise forbidden(f"this needs the role {at_least}, yours is {role}")
-    return role
+    return Role(role)
 
 
 async def role_in(services: Services, principal: Principal, project_id: UUID) -> Role | None:

@@ -16,7 +16,7 @@ from hub.agents.epochs import RANGES_MAX, EpochState, Range, Row, last_seq_of, m
 from hub.database.pool import Connection, acquire, transaction
 from hub.errors import Problem, conflict, not_found
 from hub.fields import Body, Name
-from hub.sensors.paging import Paging
+from hub.paging import Paging
 from hub.services import CurrentServices, Services
 
 router = APIRouter(prefix="/api/v1/agents/{agent_id}/epochs", tags=["agents"])

@@ -18,7 +18,7 @@ from hub.agents.views import Agents, AgentView, Code, EnrolledAgent, Enrolment, 
 from hub.broker.provision import ProvisioningRefused
 from hub.database.pool import acquire, transaction
 from hub.errors import Problem, not_found, too_many
-from hub.sensors.paging import Paging
+from hub.paging import Paging
 from hub.services import CurrentServices, Services
 from hub.settings import HubSettings
 from shared.errors import ConfigurationError

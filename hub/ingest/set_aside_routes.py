@@ -17,7 +17,7 @@ from hub.errors import Problem, conflict, invalid, not_found
 from hub.fields import Body, Name, QueryText
 from hub.ingest import clocks, release
 from hub.ingest.release import Decision, Row
-from hub.sensors.paging import Paging
+from hub.paging import Paging
 from hub.services import CurrentServices, Services
 from shared.errors import StorageUnavailable
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 import asyncpg
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, model_validator
 
 from hub.access import store as people
@@ -17,6 +17,8 @@ from hub.access.rules import OWNER, SIGNED_IN, VIEWER, rule
 from hub.database.ids import uuid7
 from hub.database.pool import Connection, acquire, transaction
 from hub.errors import conflict, invalid, not_found
+from hub.events.change import Change, CurrentChanges
+from hub.events.event import NewEvent, SubjectType
 from hub.fields import Body, Name, QueryText, Text
 from hub.projects import store
 from hub.services import CurrentServices, Services
@@ -99,14 +101,21 @@ async def list_projects(services: CurrentServices, user: CurrentUser) -> Project
     return Projects(projects=[ProjectView(**dict(row)) for row in rows])
 
 
-@router.post("", status_code=201, dependencies=[rule(SIGNED_IN)])
-async def add_project(services: CurrentServices, user: CurrentUser, body: NewProject) -> ProjectView:
+@router.post("", status_code=201, response_model=ProjectView, dependencies=[rule(SIGNED_IN)])
+async def add_project(changes: CurrentChanges, user: CurrentUser, body: NewProject) -> Response:
     """Make a project and own it."""
     project_id = uuid7()
+
+    async def create(change: Change) -> ProjectView:
+        await store.add(change.connection, project_id, user.id, body.name, body.description, change.now)
+        view = await _project(change.connection, project_id, user.id)
+        change.record(
+            NewEvent("project.created", SubjectType.PROJECT, project_id, project_id, view.model_dump(mode="json"))
+        )
+        return view
+
     with _unique_name():
-        async with transaction(services.pool) as connection:
-            await store.add(connection, project_id, user.id, body.name, body.description, services.now())
-            return await _project(connection, project_id, user.id)
+        return await changes.once(create)
 
 
 @router.get("/{project_id}", dependencies=[rule(VIEWER)])

@@ -11,9 +11,9 @@ from hub.access.identity import CurrentUser, Role
 from hub.access.rules import EDITOR, OWNER, VIEWER, rule
 from hub.database.pool import Connection, acquire, transaction
 from hub.errors import invalid, not_found
+from hub.paging import Paging
 from hub.sensors import profiles, store
 from hub.sensors.access import find_sensor, unique_names
-from hub.sensors.paging import Paging
 from hub.sensors.rules import ProfileStatus
 from hub.sensors.store import Row
 from hub.sensors.views import NewProfile, Profiles, ProfileView, Publication

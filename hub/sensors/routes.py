@@ -14,9 +14,9 @@ from hub.database.ids import uuid7
 from hub.database.pool import Connection, acquire, transaction
 from hub.errors import conflict, invalid, not_found
 from hub.fields import QueryText
+from hub.paging import Paging
 from hub.sensors import profiles, store
 from hub.sensors.access import find_sensor, last_heard, unique_names, view_sensor
-from hub.sensors.paging import Paging
 from hub.sensors.profile_routes import router as profile_router
 from hub.sensors.rules import ConnectionStatus, SensorStatus, connection_status
 from hub.sensors.store import SensorFilter

@@ -1,0 +1,151 @@
+"""A change: one transaction that alters something, with what is told of it.
+
+    async with changes.begin() as change:
+        await store.archive(change.connection, run_id, change.now)
+        change.record(NewEvent("run.archived", SubjectType.RUN, run_id, project_id, {...}))
+
+Status, audit event and deliveries commit together or not at all. The events are written last, whenever they were
+recorded: their ids rise in commit order, so whoever writes one keeps all others waiting until the commit.
+
+A post that creates something goes through `once`, which honours `Idempotency-Key`: the answer is stored in the same
+transaction, so that a repeat gets it whatever happened in between, and parallel ones wait for one another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel
+
+from hub.access.identity import SensorPrincipal, User, caller_of
+from hub.database.pool import Connection, Pool, transaction
+from hub.errors import invalid
+from hub.events import keys, store
+from hub.events.event import Actor, ActorType, NewEvent
+from hub.events.keys import KEY_LENGTH_MAX, Key
+from hub.services import Services, ready_services
+
+KEY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotency-Replayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A transaction under way.
+
+    Attributes:
+        now: its moment, for all that it writes.
+    """
+
+    connection: Connection
+    actor: Actor
+    now: datetime
+    events: list[NewEvent] = field(default_factory=list)
+
+    def record(self, event: NewEvent) -> None:
+        """Tell of what is done, if it is: written right before the commit."""
+        self.events.append(event)
+
+
+@asynccontextmanager
+async def begin_change(pool: Pool, actor: Actor, now: datetime) -> AsyncIterator[Change]:
+    """A transaction that ends with its events. Raises: StorageUnavailable, UnstorableValue."""
+    async with transaction(pool) as connection:
+        change = Change(connection, actor, now)
+        yield change
+        if change.events:
+            await store.add(connection, actor, change.events, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a request changes things through; a dependency, `CurrentChanges`."""
+
+    services: Services
+    request: Request
+
+    @property
+    def actor(self) -> Actor:
+        """Whoever the route's rule has let in; the hub's own where anyone may."""
+        address = self.request.client.host if self.request.client else ""
+        request_id: str = getattr(self.request.state, "request_id", "")
+        caller = caller_of(self.request)
+        if isinstance(caller, User):
+            return Actor(ActorType.USER, caller.id, address, request_id)
+        if isinstance(caller, SensorPrincipal):
+            return Actor(ActorType.SENSOR, caller.id, address, request_id)
+        return Actor(ActorType.HUB, None, address, request_id)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Change]:
+        """A change made by whoever asks. Raises: StorageUnavailable, UnstorableValue."""
+        async with begin_change(self.services.pool, self.actor, self.services.now()) as change:
+            yield change
+
+    async def once(
+        self,
+        create: Callable[[Change], Awaitable[BaseModel]],
+        *,
+        status: int = 201,
+        headers: Callable[[BaseModel], Mapping[str, str]] | None = None,
+        stored: Callable[[BaseModel], BaseModel] | None = None,
+    ) -> Response:
+        """Create something, once for each `Idempotency-Key`.
+
+        Args:
+            create: makes it and returns what to answer.
+            headers: what to send with a first answer.
+            stored: what to keep of the answer for repeats, where it holds something that must not be kept.
+        Raises: Problem 409 for a key that was used for something else, 422 for one that is none; what `create` raises.
+        """
+        key = await self._key()
+        async with self.begin() as change:
+            known = await keys.claim(change.connection, key, change.now) if key is not None else None
+            if known is not None:
+                return _answer(known.body, known.status, {REPLAYED_HEADER: "true"})
+            view = await create(change)
+            if key is not None:
+                kept = stored(view) if stored is not None else view
+                await keys.keep(change.connection, key, status, _encoded(kept))
+        return _answer(_encoded(view), status, headers(view) if headers is not None else {})
+
+    async def _key(self) -> Key | None:
+        """The request's key, if it brings one. Raises: Problem 422."""
+        text = self.request.headers.get(KEY_HEADER)
+        if text is None:
+            return None
+        if not 1 <= len(text) <= KEY_LENGTH_MAX or not text.isprintable():
+            raise invalid(KEY_HEADER, f"must have 1 to {KEY_LENGTH_MAX} printable characters")
+        actor = self.actor
+        return Key(f"{actor.type}:{actor.id}", text, await _fingerprint(self.request))
+
+
+def changes(request: Request) -> Changes:
+    """A dependency. Raises: StorageUnavailable."""
+    return Changes(ready_services(request), request)
+
+
+CurrentChanges = Annotated[Changes, Depends(changes)]
+
+
+async def _fingerprint(request: Request) -> bytes:
+    """What the request asks for: a repeat has the same."""
+    digest = hashlib.sha256()
+    for part in (request.method, request.url.path, request.url.query):
+        digest.update(part.encode() + b"\0")
+    digest.update(await request.body())
+    return digest.digest()
+
+
+def _encoded(view: BaseModel) -> bytes:
+    return view.model_dump_json(by_alias=True).encode()
+
+
+def _answer(body: bytes, status: int, headers: Mapping[str, str]) -> Response:
+    return Response(body, status_code=status, headers=dict(headers), media_type="application/json")

@@ -1,0 +1,1 @@
+"""Runs of experiments: their status, sensors, metrics, artifacts and annotations."""

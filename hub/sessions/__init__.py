@@ -1,0 +1,1 @@
+"""Capture sessions: the recorded stretches of runs, and which readings belong to them."""
