@@ -19,6 +19,7 @@ create table invitations (
     revoked_at timestamptz,
     check ((project_id is null) = (role is null))
 );
+create index invitations_project on invitations (project_id);
 comment on table invitations is 'Who may register while registration is by invitation; with a project: and join it.';
 
 create table personal_tokens (
@@ -35,6 +36,8 @@ create table personal_tokens (
 );
 create index personal_tokens_user on personal_tokens (user_id);
 
+alter table projects add column version integer not null default 1;
+
 create table project_policies (
     project_id uuid primary key references projects on delete cascade,
     late_data text check (late_data in ('hold', 'attach')),
@@ -42,8 +45,11 @@ create table project_policies (
     retention_days integer check (retention_days between 0 and 36500),
     clock_skew_s integer check (clock_skew_s between 0 and 31536000),
     session_start_role text not null default 'editor' check (session_start_role in ('owner', 'editor', 'viewer')),
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    version integer not null default 1
 );
+create trigger catalogue_change before insert or update or delete on project_policies
+    for each statement execute function change_catalogue();
 comment on table project_policies is 'What a project decides for itself; no row, or null: what the hub''s settings say.';
 comment on column project_policies.late_data is 'Null: hold what comes by REST and WebSocket, attach what agents bring.';
 
@@ -65,6 +71,7 @@ create table idempotency_keys (
     fingerprint bytea not null,
     status smallint,
     body bytea,
+    headers jsonb not null default '{}',
     created_at timestamptz not null default now(),
     primary key (caller, key)
 );
@@ -155,20 +162,27 @@ create table artifacts (
     id uuid primary key,
     run_id uuid not null references runs on delete cascade,
     project_id uuid not null references projects,
+    name text not null default '',
     type text not null default '',
     uri text not null,
     stored boolean not null default false,
+    content_key text unique,
     checksum text not null default '',
     size bigint,
     content_type text not null default '',
     metadata jsonb not null default '{}',
     created_by uuid references users,
     created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
     approved_by uuid references users,
-    approved_at timestamptz
+    approved_at timestamptz,
+    version integer not null default 1,
+    check (stored = (content_key is not null)),
+    check ((approved_by is null) = (approved_at is null))
 );
 create index artifacts_run on artifacts (run_id, id);
 comment on column artifacts.stored is 'Whether the hub keeps the content itself; else uri says where it is.';
+comment on column artifacts.content_key is 'Where the content is in the hub''s store; drawn anew with each upload.';
 
 -- Capture sessions ---------------------------------------------------------------------------------------------------
 
@@ -241,6 +255,8 @@ create table events (
 create index events_subject on events (subject_id, id);
 create index events_project on events (project_id, id);
 create index events_age on events (created_at);
+create index events_public on events (id) where is_public;
+create index events_run on events ((payload ->> 'run_id'), id) where subject_type in ('capture_session', 'artifact');
 comment on column events.is_public is 'Whether webhooks, event streams and MQTT are told.';
 
 create sequence event_ids as bigint start 1;
@@ -276,7 +292,7 @@ create index webhook_subscriptions_project on webhook_subscriptions (project_id)
 create table webhook_deliveries (
     id uuid primary key,
     subscription_id uuid not null references webhook_subscriptions on delete cascade,
-    project_id uuid not null references projects on delete cascade,
+    project_id uuid not null,
     event_id bigint not null,
     event_type text not null,
     target_url text not null,
@@ -291,9 +307,30 @@ create table webhook_deliveries (
     finished_at timestamptz,
     unique (subscription_id, dedup_key)
 );
-create index webhook_deliveries_due on webhook_deliveries (next_attempt_at) where status = 'pending';
+create index webhook_deliveries_due on webhook_deliveries (subscription_id, next_attempt_at, event_id)
+    where status = 'pending';
+create index webhook_deliveries_under_way on webhook_deliveries (locked_at) where status = 'in_progress';
 create index webhook_deliveries_project on webhook_deliveries (project_id, id);
+create index webhook_deliveries_age on webhook_deliveries (finished_at) where finished_at is not null;
 comment on table webhook_deliveries is 'The outbox: made in the transaction of the event, one row a subscription and event.';
+comment on column webhook_deliveries.project_id is
+    'The subscription''s. No foreign key: it would lock the project while events wait for one another.';
+
+create table event_cursors (
+    name text primary key,
+    event_id bigint not null default 0
+);
+insert into event_cursors (name) values ('mqtt');
+comment on table event_cursors is 'Up to which event someone who must be told of all has been told.';
+
+alter table agents
+    add column connection text not null default 'offline' check (connection in ('online', 'offline', 'conflict')),
+    add column connection_since timestamptz;
+comment on column agents.connection is 'What was told last; written with the event, so that several hubs tell it once.';
+alter table sensors
+    add column connection text not null default 'offline' check (connection in ('online', 'offline')),
+    add column connection_since timestamptz;
+comment on column sensors.connection is 'What was told last; written with the event, so that several hubs tell it once.';
 
 create function tell_event() returns trigger language plpgsql as $$
 begin
