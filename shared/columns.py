@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import CorruptBatch, LimitExceeded
-from shared.readings import Columns, Float64, Int64, Reason, Status
+from shared.readings import Columns, Float64, Int64, Reason, Status, UInt32
 
 READINGS_MAX = 2048
 """Readings in one batch; at most 33 bytes each, so that a batch always fits a message."""
@@ -50,6 +50,9 @@ _PHYSICAL_NONE, _PHYSICAL_DERIVED, _PHYSICAL_EXPLICIT = 0, 1, 2
 _COUNTS = struct.Struct("<HH")
 _INT64 = struct.Struct("<q")
 _SIGNED: dict[int, np.dtype[Any]] = {1: np.dtype("<i1"), 2: np.dtype("<i2"), 4: np.dtype("<i4"), 8: np.dtype("<i8")}
+_CODES = {width: bytes((width,)) for width in _SIGNED}
+_FEW = 32
+"""Up to here Python finds the least and the greatest sooner than numpy does."""
 _REASON_MAX = max(Reason)
 _STATUS_MAX = max(Status)
 
@@ -69,7 +72,11 @@ class DecodedColumns:
 
 def physical_digest(physical: Float64) -> bytes:
     """Eight bytes that stand for the exact bits of a column (every NaN counts as the same)."""
-    canonical = np.where(np.isnan(physical), np.nan, physical)
+    missing = np.isnan(physical)
+    return _digest(np.where(missing, np.nan, physical) if missing.any() else physical)
+
+
+def _digest(canonical: Float64) -> bytes:
     return hashlib.blake2b(canonical.astype("<f8", copy=False).tobytes(), digest_size=DIGEST_BYTES).digest()
 
 
@@ -87,21 +94,20 @@ def encode_columns(columns: Columns, *, derivable: bool) -> bytes:
         raise LimitExceeded(f"{n} readings in a batch, at most {READINGS_MAX}")
     if n == 0:
         return _COUNTS.pack(0, 0)
-    series = columns.series.astype(np.int64)
-    changes = np.flatnonzero(series[1:] != series[:-1]) + 1
-    starts = np.concatenate((np.zeros(1, np.int64), changes))
-    lengths = np.diff(starts, append=n)
-    steps = np.diff(columns.timestamp_us)
-    within = np.delete(steps, changes - 1) if len(changes) else steps
+    series, timestamp_us = columns.series, columns.timestamp_us
+    change = series[1:] != series[:-1]
+    starts, lengths = _runs(change, n)
+    k = len(starts)
+    steps = timestamp_us[1:] - timestamp_us[:-1]
     parts = [
-        _COUNTS.pack(n, len(starts)),
-        _pack_ints(np.diff(series[starts], prepend=0)),
+        _COUNTS.pack(n, k),
+        _pack_ints(_differences(series[starts].astype(np.int64))),
         _pack_ints(lengths),
-        _pack_ints(np.diff(columns.timestamp_us[starts], prepend=0)),
-        _pack_ints(within),
+        _pack_ints(_differences(timestamp_us[starts])),
+        _pack_ints(steps[~change] if k > 1 else steps),
         _pack_raw(columns.raw),
-        _pack_ints(columns.status.astype(np.int64)),
-        _pack_profile(columns.profile.astype(np.int64), starts, lengths),
+        _pack_ints(columns.status),
+        _pack_profile(columns.profile, starts, change),
         _pack_physical(columns.physical, derivable=derivable),
     ]
     return b"".join(parts)
@@ -135,15 +141,38 @@ def decode_columns(body: bytes | memoryview) -> DecodedColumns:
     return DecodedColumns(Columns(series, timestamp_us, raw, physical, status, profile), digest)
 
 
-def _pack_ints(values: Int64) -> bytes:
+def _runs(change: NDArray[np.bool_], n: int) -> tuple[Int64, Int64]:
+    """Where each run of equal series begins, and its length; `change`: whether it ends, bool (n - 1,)."""
+    (ends,) = change.nonzero()
+    bounds = np.empty(len(ends) + 2, np.int64)
+    bounds[0], bounds[-1] = 0, n
+    np.add(ends, 1, out=bounds[1:-1])
+    return bounds[:-1], bounds[1:] - bounds[:-1]
+
+
+def _differences(values: Int64) -> Int64:
+    """First differences, the first one from 0."""
+    found = values.copy()
+    found[1:] -= values[:-1]
+    return found
+
+
+def _pack_ints(values: NDArray[np.integer[Any]]) -> bytes:
     if len(values) == 0:
         return b"\x00" + _INT64.pack(0)
-    low, high = int(values.min()), int(values.max())
+    low, high = _extremes(values)
     if low == high:
         return b"\x00" + _INT64.pack(low)
     extreme = max(high, -low - 1)
     width = 1 if extreme < 1 << 7 else 2 if extreme < 1 << 15 else 4 if extreme < 1 << 31 else 8
-    return bytes((width,)) + _planes(values.astype(_SIGNED[width]))
+    return _CODES[width] + _planes(values.astype(_SIGNED[width]))
+
+
+def _extremes(values: NDArray[np.integer[Any]]) -> tuple[int, int]:
+    if len(values) <= _FEW:
+        few = values.tolist()
+        return min(few), max(few)
+    return int(values.min()), int(values.max())
 
 
 def _planes(values: NDArray[Any]) -> bytes:
@@ -154,33 +183,35 @@ def _planes(values: NDArray[Any]) -> bytes:
 
 
 def _pack_raw(raw: Float64) -> bytes:
-    first = raw[0]
-    if first == np.floor(first) and abs(first) < 1 << 31:
+    first = float(raw[0])
+    bits = raw.view(np.int64)
+    if first.is_integer() and abs(first) < 1 << 31:
         with np.errstate(invalid="ignore"):
             integers = raw.astype(np.int64)
-        if np.array_equal(integers.astype(np.float64).view(np.int64), raw.view(np.int64)):
+        if (integers.astype(np.float64).view(np.int64) == bits).all():
             return bytes((_RAW_INTEGERS,)) + _pack_ints(integers)
     with np.errstate(over="ignore", invalid="ignore"):
-        narrow = raw[:1].astype(np.float32)
-        if narrow[0] == first:
+        if np.float32(first) == first:
             narrow = raw.astype(np.float32)
-            if np.array_equal(narrow.astype(np.float64).view(np.int64), raw.view(np.int64)):
+            if (narrow.astype(np.float64).view(np.int64) == bits).all():
                 return bytes((_RAW_FLOAT32,)) + _planes(narrow.astype("<f4", copy=False))
     return bytes((_RAW_FLOAT64,)) + _planes(raw.astype("<f8", copy=False))
 
 
-def _pack_profile(profile: Int64, starts: Int64, lengths: Int64) -> bytes:
-    per_run = profile[starts]
-    if np.array_equal(np.repeat(per_run, lengths), profile):
-        return bytes((_PROFILE_PER_RUN,)) + _pack_ints(per_run)
+def _pack_profile(profile: UInt32, starts: Int64, change: NDArray[np.bool_]) -> bytes:
+    one_a_run = len(starts) == len(profile) or bool((change | (profile[1:] == profile[:-1])).all())
+    if one_a_run:
+        return bytes((_PROFILE_PER_RUN,)) + _pack_ints(profile[starts])
     return bytes((_PROFILE_PER_READING,)) + _pack_ints(profile)
 
 
 def _pack_physical(physical: Float64, *, derivable: bool) -> bytes:
-    if np.isnan(physical).all():
+    missing = np.isnan(physical)
+    count = np.count_nonzero(missing)
+    if count == len(physical):
         return bytes((_PHYSICAL_NONE,))
     if derivable:
-        return bytes((_PHYSICAL_DERIVED,)) + physical_digest(physical)
+        return bytes((_PHYSICAL_DERIVED,)) + _digest(np.where(missing, np.nan, physical) if count else physical)
     return bytes((_PHYSICAL_EXPLICIT,)) + _planes(physical.astype("<f8", copy=False))
 
 
