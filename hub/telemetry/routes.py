@@ -13,10 +13,10 @@ from hub.access.identity import SensorOrUser
 from hub.access.rules import SENSOR_OR_VIEWER, rule
 from hub.database.pool import acquire
 from hub.errors import Problem, invalid
+from hub.event_stream import EventStream
 from hub.services import CurrentServices
 from hub.telemetry.answers import Aggregated, Points
 from hub.telemetry.buckets import BUCKETS_MAX, MINUTE_US, Buckets, default_interval_us, extent_of, read_buckets
-from hub.telemetry.event_stream import EventStream
 from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery, scope_of
 from hub.telemetry.moments import Moment, interval_text, parse_interval, to_us
 from hub.telemetry.query import LIMIT_DEFAULT, LIMIT_MAX, read_page

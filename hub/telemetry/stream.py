@@ -21,7 +21,8 @@ from hub.errors import Problem, problem_of
 from hub.telemetry.live import LiveHub, LiveReading, SensorIds, Watch
 from hub.telemetry.points import status_label, system_meta, timestamp_text
 from hub.telemetry.scope import Scope
-from hub.telemetry.tail import Since, Subscription, Tail, set_within
+from hub.telemetry.tail import Since, Subscription, Tail
+from hub.wake import set_within
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 

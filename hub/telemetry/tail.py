@@ -24,6 +24,7 @@ from hub.telemetry.chunk import Chunk, Delivery
 from hub.telemetry.live import SensorIds
 from hub.telemetry.scan import Where, horizon, prefer_indexes
 from hub.telemetry.windows import Windows
+from hub.wake import set_within
 from shared.errors import StorageUnavailable
 
 CHANNEL = "labrelay_readings"
@@ -223,12 +224,3 @@ class Subscription:
             where = Where(series=tuple(one.id for one in series), after=self._since.after if self._since else None)
             chunk = await self._windows.read(connection, self.cursor, until + 1, where)
         return chunk.deliver(self.cursor, sensor_ids, limit)
-
-
-async def set_within(event: asyncio.Event, timeout_s: float) -> None:
-    """Wait for the event, but no longer than this."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -14,7 +14,8 @@ import pytest
 from hub.telemetry import tail as tails
 from hub.telemetry import windows
 from hub.telemetry.moments import to_us
-from hub.telemetry.tail import Since, Subscription, Tail, set_within
+from hub.telemetry.tail import Since, Subscription, Tail
+from hub.wake import set_within
 from shared.errors import StorageUnavailable
 from tests.fixtures.readings import Bench, Reading
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hub.telemetry import event_stream
-from hub.telemetry.event_stream import EventStream
+from hub import event_stream
+from hub.event_stream import EventStream
 
 
 class Client:
