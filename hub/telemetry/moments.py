@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -21,7 +21,15 @@ def _with_plus(value: Any) -> Any:
     return _PLUS_LOST.sub("+", value) if isinstance(value, str) else value
 
 
-Moment = Annotated[datetime, BeforeValidator(_with_plus)]
+def _in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC: what has no offset would else be taken for the hub's own local time."""
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie within the years 1 to 9999 in UTC") from None
+
+
+Moment = Annotated[datetime, BeforeValidator(_with_plus), AfterValidator(_in_utc)]
 """A time in a query: RFC 3339; UTC where no offset is given."""
 
 
