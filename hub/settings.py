@@ -48,7 +48,6 @@ class ServerSettings(SettingsGroup):
     shutdown_grace_s: float = Field(
         default=10.0, gt=0, description="How long open requests may go on after a stop signal."
     )
-    artifacts_dir: Path | None = Field(default=None, description="Where artifacts of runs are kept.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."
     )
@@ -210,7 +209,52 @@ class TelemetrySettings(SettingsGroup):
     streams_max: int = Field(default=1000, ge=1, description="Event streams open at the same time; more get 503.")
 
 
-class HubSettings(ServerSettings, DatabaseSettings, BrokerSettings, AccessSettings, IngestSettings, TelemetrySettings):
+class ArtifactSettings(SettingsGroup):
+    """Where the contents of artifacts are kept: in a folder, or in a bucket of an S3-compatible store."""
+
+    artifacts_dir: Path | None = Field(
+        default=None, description="Folder for contents; several hubs share it. Without folder and bucket, none is kept."
+    )
+    artifacts_bucket: str = Field(default="", description="Bucket for contents, instead of a folder.")
+    artifacts_prefix: str = Field(
+        default="",
+        description="Where in the bucket. What no artifact of this hub's database names is removed from there.",
+    )
+    artifacts_endpoint: str = Field(default="", description="URL of the store; by default Amazon's of the region.")
+    artifacts_region: str = Field(default="us-east-1", description="Region of the bucket.")
+    artifacts_access_key_file: Path | None = Field(
+        default=None, description="File with the access key; without it, as AWS clients find theirs."
+    )
+    artifacts_secret_key_file: Path | None = Field(default=None, description="File with the secret key.")
+    artifacts_ca_file: Path | None = Field(default=None, description="CA (PEM) of the store's certificate.")
+    artifacts_timeout_s: float = Field(
+        default=30.0, gt=0, description="How long one request to the store may take, repeats included."
+    )
+    artifact_bytes_max: int = Field(
+        default=1024**3, ge=1024, le=64 * 1024**3, description="Larger contents are refused with 413."
+    )
+    artifact_transfers_max: int = Field(
+        default=16, ge=1, description="Contents on their way at the same time (some 32 MiB each); more get 503."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ArtifactSettings:
+        if self.artifacts_dir is not None and self.artifacts_bucket:
+            raise ValueError("artifacts_dir and artifacts_bucket exclude each other")
+        if (self.artifacts_access_key_file is None) != (self.artifacts_secret_key_file is None):
+            raise ValueError("artifacts_access_key_file and artifacts_secret_key_file belong together")
+        return self
+
+
+class HubSettings(
+    ServerSettings,
+    DatabaseSettings,
+    BrokerSettings,
+    AccessSettings,
+    IngestSettings,
+    TelemetrySettings,
+    ArtifactSettings,
+):
     """Everything the hub can be told."""
 
     @model_validator(mode="after")

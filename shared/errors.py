@@ -20,8 +20,9 @@
     ├── LinkError                 agent ↔ broker ↔ hub
     │   ├── LinkUnavailable           refused, lost, or no answer                    retryable
     │   └── CredentialsRefused        wrong user or password, revoked agent
-    ├── StorageError              the hub's database
+    ├── StorageError              the hub's database, and where it keeps files
     │   ├── StorageUnavailable        away, read-only, or out of connections         retryable
+    │   ├── ContentsUnavailable       the store of artifacts: away, full, refusing   retryable
     │   └── MigrationError            schema newer than this hub, or a migration changed
     └── EnrolmentError            a code that is wrong, used, expired, or pins another certificate
 
@@ -158,6 +159,12 @@ class StorageError(LabrelayError):
 
 class StorageUnavailable(StorageError):
     """The database is away, read-only or out of connections."""
+
+    retryable = True
+
+
+class ContentsUnavailable(StorageError):
+    """Where the contents of artifacts are kept is away, full, or refuses."""
 
     retryable = True
 
