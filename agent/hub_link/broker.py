@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -26,6 +27,8 @@ from shared.errors import CredentialsRefused, LinkUnavailable
 INCOMING_MAX = 1_000
 """Messages of the hub that may wait; acknowledgements beyond it are lost, and their batches sent again."""
 FAREWELL_S = 1.0
+_AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+"""Else a message waits up to 40 ms for the broker to confirm the segment before it."""
 _NOT_AUTHORISED = (4, 5, 134, 135)
 
 _mqtt_log = logging.getLogger("labrelay.agent.mqtt")
@@ -113,6 +116,7 @@ def _client(access: Credentials, instance: str, farewell: bytes, settings: HubSe
         keepalive=settings.keepalive_s,
         max_queued_incoming_messages=INCOMING_MAX,
         tls_context=_tls(mqtt.ca_pem) if mqtt.tls else None,
+        socket_options=[_AT_ONCE],
         logger=_mqtt_log,
     )
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ ControlHandler: TypeAlias = Callable[[bytes], None]
 
 _RETRY_S_MIN = 0.25
 _REFUSED_RETRY_S = 30.0
+_AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+"""Else a message waits up to 40 ms for the broker to confirm the segment before it."""
 _BAD_CREDENTIALS = (134, 135)
 """Reason codes for a wrong password and for no permission; paho translates those of MQTT 3.1.1 to these."""
 _PENDING_PUBLISHES_MAX = 1000
@@ -202,6 +205,7 @@ class BrokerLink:
             keepalive=20,
             tls_context=self._tls(),
             queue_type=self._router_type(),
+            socket_options=[_AT_ONCE],
             max_inflight_messages=_PENDING_PUBLISHES_MAX,
             max_queued_outgoing_messages=10 * _PENDING_PUBLISHES_MAX,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -169,3 +170,12 @@ async def test_a_proxy_that_slams_the_door_while_the_broker_is_away_costs_no_tim
                 await asyncio.sleep(0.02)
         proxy.forward()
         await asyncio.wait_for(link.wait_connected(), 20)
+
+
+async def test_a_message_does_not_wait_for_the_broker_to_confirm_the_one_before(broker_settings: HubSettings) -> None:
+    link = BrokerLink(broker_settings)
+    async with running(link):
+        assert link._client is not None
+        line = link._client._client.socket()
+        assert isinstance(line, socket.socket)
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
