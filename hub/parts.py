@@ -27,6 +27,7 @@ from hub.broker.link import BrokerLink
 from hub.broker.provision import new_provisioner
 from hub.database.pool import Connection
 from hub.database.storage import Storage
+from hub.export.download import Exports
 from hub.ingest.claims import ClaimCheck
 from hub.ingest.fold import LedgerFolding
 from hub.ingest.live import LiveLane
@@ -141,6 +142,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         presence=PresenceBook(settings, clock),
         configurator=Configurator(storage.pool, broker, clock),
         provisioner=new_provisioner(settings, broker),
+        exports=Exports(max(1, settings.database_connections_max // 4)),
     )
 
 

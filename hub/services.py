@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hub.agents.presence import PresenceBook
     from hub.broker.link import BrokerLink
     from hub.broker.provision import Provisioner
+    from hub.export.download import Exports
     from hub.ingest.write import IngestWriter
     from hub.telemetry.live import LiveHub
     from hub.telemetry.tail import Tail
@@ -54,6 +55,7 @@ class Services:
     presence: PresenceBook
     configurator: Configurator
     provisioner: Provisioner
+    exports: Exports
 
     def now(self) -> datetime:
         """The moment, as the database's timestamps have it."""
