@@ -80,6 +80,14 @@ def _digest(canonical: Float64) -> bytes:
     return hashlib.blake2b(canonical.astype("<f8", copy=False).tobytes(), digest_size=DIGEST_BYTES).digest()
 
 
+def extremes(values: NDArray[np.integer[Any]]) -> tuple[int, int]:
+    """The least and the greatest of at least one value."""
+    if len(values) <= _FEW:
+        few = values.tolist()
+        return min(few), max(few)
+    return int(values.min()), int(values.max())
+
+
 def encode_columns(columns: Columns, *, derivable: bool) -> bytes:
     """The body for these readings.
 
@@ -160,19 +168,12 @@ def _differences(values: Int64) -> Int64:
 def _pack_ints(values: NDArray[np.integer[Any]]) -> bytes:
     if len(values) == 0:
         return b"\x00" + _INT64.pack(0)
-    low, high = _extremes(values)
+    low, high = extremes(values)
     if low == high:
         return b"\x00" + _INT64.pack(low)
     extreme = max(high, -low - 1)
     width = 1 if extreme < 1 << 7 else 2 if extreme < 1 << 15 else 4 if extreme < 1 << 31 else 8
     return _CODES[width] + _planes(values.astype(_SIGNED[width]))
-
-
-def _extremes(values: NDArray[np.integer[Any]]) -> tuple[int, int]:
-    if len(values) <= _FEW:
-        few = values.tolist()
-        return min(few), max(few)
-    return int(values.min()), int(values.max())
 
 
 def _planes(values: NDArray[Any]) -> bytes:

@@ -64,6 +64,7 @@ class _Gathers:
     """All profiles' numbers as arrays by reference; entry 0 stands for "no profile".
 
     Attributes:
+        linear_only: whether all profiles are.
         kind: uint8 (n_profiles + 1,)
         a, b: float64 (n_profiles + 1,), of the linear ones.
         coefficients: float64 (degree_max + 1, n_profiles + 1), c0 first, of the polynomials.
@@ -71,6 +72,7 @@ class _Gathers:
         knot_raw, knot_physical, knot_slope: float64 (n_knots,), all tables' knots, one table after the other.
     """
 
+    linear_only: bool
     kind: UInt8
     a: Float64
     b: Float64
@@ -101,6 +103,7 @@ class _Gathers:
                 first[reference], last[reference] = knots, knots + len(profile.raw) - 1
                 knots += len(profile.raw)
         return _Gathers(
+            bool((kind[1:] == _LINEAR).all()),
             kind,
             a,
             b,
@@ -212,6 +215,8 @@ class ProfileTable:
         with np.errstate(all="ignore"):
             physical, undefined = self._evaluate(profile, raw)
         good = pending & (profile != 0) & np.isfinite(raw) & np.isfinite(physical) & ~undefined
+        if good.all():
+            return physical, np.full(len(raw), Status.CONVERTED, np.uint8)
         physical[~good] = np.nan
         converted = np.where(good, np.uint8(Status.CONVERTED), status)
         rest = np.flatnonzero(pending & ~good)
@@ -228,8 +233,10 @@ class ProfileTable:
         """Values of all rows (anything where there is no profile), and where a formula has none."""
         gathers = self._arrays()
         undefined = np.zeros(len(raw), np.bool_)
-        kind = gathers.kind[profile]
+        if gathers.linear_only:
+            return gathers.linear(profile, raw), undefined
         evaluators = {_LINEAR: gathers.linear, _POLYNOMIAL: gathers.polynomial, _LOOKUP_TABLE: gathers.lookup_table}
+        kind = gathers.kind[profile]
         counts = np.bincount(kind, minlength=len(_KINDS) + 1)
         physical = np.full(len(raw), np.nan)
         for which, evaluate in evaluators.items():

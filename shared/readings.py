@@ -143,3 +143,14 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.raw)
+
+    def rows(self, which: slice | NDArray[np.intp]) -> Columns:
+        """Some of the readings. Args: which: a slice, or rows' numbers, intp (m,)."""
+        return Columns(
+            self.series[which],
+            self.timestamp_us[which],
+            self.raw[which],
+            self.physical[which],
+            self.status[which],
+            self.profile[which],
+        )

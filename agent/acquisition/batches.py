@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.acquisition.order import strictly_rising
 from agent.spool.batch import PendingBatch
+from shared.columns import extremes
 from shared.conversion import ProfileTable
 from shared.readings import Columns, Int64, UInt32
 from shared.wire import data_body
@@ -25,9 +25,9 @@ def in_order(parts: Sequence[Columns], latest_us: Int64) -> tuple[Columns, int]:
     """
     columns = parts[0] if len(parts) == 1 else _joined(parts)
     if not _is_sorted(columns.series, columns.timestamp_us):
-        columns = _rows(columns, np.lexsort((columns.timestamp_us, columns.series)))
+        columns = columns.rows(np.lexsort((columns.timestamp_us, columns.series)))
     timestamp_us, adjusted = strictly_rising(columns.series, columns.timestamp_us, latest_us)
-    return replace(columns, timestamp_us=timestamp_us), adjusted
+    return (replace(columns, timestamp_us=timestamp_us) if adjusted else columns), adjusted
 
 
 def encode_batches(
@@ -39,16 +39,17 @@ def encode_batches(
         before_us: through when everything was taken before these.
         through_us: through when everything is taken with the last of these; no earlier one may claim it.
     """
-    cuts = list(_cut(columns)) or [columns]
+    cuts = list(_cut(columns))
     batches = []
     for place, part in enumerate(cuts):
         taken_us = through_us if place == len(cuts) - 1 else before_us
+        from_us, to_us = extremes(part.timestamp_us) if len(part) else (taken_us, taken_us)
         batches.append(
             PendingBatch(
                 body=data_body(part, derivable=profiles.derivable(part.profile)),
                 readings=len(part),
-                from_us=int(part.timestamp_us.min()) if len(part) else taken_us,
-                to_us=int(part.timestamp_us.max()) if len(part) else taken_us,
+                from_us=from_us,
+                to_us=to_us,
                 taken_through_us=taken_us,
                 clock_segment=segment,
                 generation=generation,
@@ -64,8 +65,11 @@ def no_readings() -> Columns:
 
 
 def _cut(columns: Columns) -> Iterator[Columns]:
+    if len(columns) <= BATCH_READINGS:
+        yield columns
+        return
     for start in range(0, len(columns), BATCH_READINGS):
-        yield _rows(columns, slice(start, start + BATCH_READINGS))
+        yield columns.rows(slice(start, start + BATCH_READINGS))
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:
@@ -76,17 +80,6 @@ def _joined(parts: Sequence[Columns]) -> Columns:
         np.concatenate([part.physical for part in parts]),
         np.concatenate([part.status for part in parts]),
         np.concatenate([part.profile for part in parts]),
-    )
-
-
-def _rows(columns: Columns, which: slice | NDArray[np.intp]) -> Columns:
-    return Columns(
-        columns.series[which],
-        columns.timestamp_us[which],
-        columns.raw[which],
-        columns.physical[which],
-        columns.status[which],
-        columns.profile[which],
     )
 
 

@@ -15,9 +15,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.acquisition.batches import BATCH_READINGS, encode_batches, in_order, no_readings
 from agent.acquisition.convert import Converter
@@ -25,6 +26,7 @@ from agent.acquisition.intake import Arrival, Haul, Intake
 from agent.acquisition.latest import Latest
 from agent.acquisition.roster import Roster
 from agent.logging import event_log
+from agent.newest import newest_rows
 from agent.spool.batch import PendingBatch
 from shared.clock import Clock
 from shared.errors import SpoolError, SpoolFull, SpoolUnavailable
@@ -37,6 +39,8 @@ IDLE_BATCH_S = 5.0
 """While a capture session runs, a batch says at least this often through when everything has been taken."""
 RETRY_S = 0.5
 STOPPING_RETRY_S = 0.05
+
+T = TypeVar("T", bound=np.generic)
 
 _log = event_log("collector")
 
@@ -205,18 +209,19 @@ class Collector:
             self._open_segment(arrivals[0].segment)
         samples = [arrival.samples for arrival in arrivals]
         columns = self._converter.convert(
-            np.concatenate([self._roster.refs(a.device, a.samples.point) for a in arrivals]),
-            np.concatenate([part.timestamp_us for part in samples]),
-            np.concatenate([part.raw for part in samples]),
-            np.concatenate([part.reason for part in samples]),
+            _joined([self._roster.refs(a.device, a.samples.point) for a in arrivals]),
+            _joined([part.timestamp_us for part in samples]),
+            _joined([part.raw for part in samples]),
+            _joined([part.reason for part in samples]),
         )
         pending = self._pending
         pending.parts.append(columns)
         pending.readings += len(columns)
         pending.due_s = min(pending.due_s, *(arrival.due_s for arrival in arrivals))
         pending.promised.extend(arrival.done for arrival in arrivals if arrival.done is not None)
-        self._latest.update(columns)
-        self._live.offer(columns)
+        newest = newest_rows(columns)
+        self._latest.update(newest)
+        self._live.offer(newest)
         self._shown_at_s = self._clock.monotonic_s()
         self.state = replace(self.state, waiting=pending.readings)
 
@@ -301,6 +306,10 @@ class Collector:
             return False
         time.sleep(STOPPING_RETRY_S)
         return True
+
+
+def _joined(parts: list[NDArray[T]]) -> NDArray[T]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _keep(promise: Future[None], refusal: SpoolError | None) -> None:

@@ -52,9 +52,11 @@ class Converter:
             reason: uint8 (n,), a `Reason`; such readings have failed already.
         """
         profile = self._profiles(series, timestamp_us)
-        failed = reason != 0
-        profile[failed] = 0
-        status = np.where(failed, np.uint8(Status.CONVERSION_FAILED) | reason << 4, np.uint8(Status.RAW_ONLY))
+        status = np.zeros(len(series), np.uint8)  # raw only
+        if reason.any():
+            failed = reason != 0
+            profile[failed] = 0
+            status[failed] = np.uint8(Status.CONVERSION_FAILED) | reason[failed] << 4
         physical, status = self.table.convert(profile, raw, status)
         return Columns(series, timestamp_us, raw, physical, status, profile)
 
@@ -66,18 +68,19 @@ class Converter:
     def _profiles(self, series: UInt32, timestamp_us: Int64) -> UInt32:
         """The reference of the profile in force for each row. What was found last for a series is tried first."""
         self._follow_store()
-        profile = np.empty(len(series), np.uint32)
-        rest = np.arange(len(series))
+        inside = (timestamp_us >= self._from_us[series]) & (timestamp_us < self._to_us[series])
+        profile = self._ref[series]
+        (rest,) = (~inside).nonzero()
         while True:
-            own, when_us = series[rest], timestamp_us[rest]
-            inside = (when_us >= self._from_us[own]) & (when_us < self._to_us[own])
-            profile[rest[inside]] = self._ref[own[inside]]
-            rest = rest[~inside]
             if not len(rest):
                 return profile
             own, first = np.unique(series[rest], return_index=True)
             for reference, when in zip(own.tolist(), timestamp_us[rest[first]].tolist(), strict=True):
                 self._look_up(reference, when)
+            own, when_us = series[rest], timestamp_us[rest]
+            inside = (when_us >= self._from_us[own]) & (when_us < self._to_us[own])
+            profile[rest[inside]] = self._ref[own[inside]]
+            rest = rest[~inside]
 
     def _follow_store(self) -> None:
         if self._store.current is not self._bindings:

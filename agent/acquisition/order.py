@@ -26,9 +26,13 @@ def strictly_rising(series: UInt32, timestamp_us: Int64, latest_us: Int64) -> tu
     if not len(series):
         return timestamp_us, 0
     before_us = latest_us[series]
-    suspect = (timestamp_us <= before_us) & (timestamp_us > before_us - NEAR_US)
     same = series[1:] == series[:-1]
-    suspect[1:] |= same & (timestamp_us[1:] == timestamp_us[:-1])
+    equal = same & (timestamp_us[1:] == timestamp_us[:-1])
+    if (timestamp_us > before_us).all() and not equal.any():
+        latest_us[series] = timestamp_us  # of several rows of a series the last one counts
+        return timestamp_us, 0
+    suspect = (timestamp_us <= before_us) & (timestamp_us > before_us - NEAR_US)
+    suspect[1:] |= equal
     risen_us = timestamp_us
     if suspect.any():
         risen_us = timestamp_us.copy()

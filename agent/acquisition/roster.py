@@ -99,10 +99,11 @@ class Roster:
 
         Raises: IndexError for a point that the device does not have.
         """
-        lookup = self._lookup[number]
-        if len(points) and int(points.max()) >= len(lookup):
-            lookup = self._lookup[number] = np.array(self._refs[number], np.uint32)
-        return lookup[points]
+        try:
+            return self._lookup[number][points]
+        except IndexError:  # points were added
+            self._lookup[number] = np.array(self._refs[number], np.uint32)
+            return self._lookup[number][points]
 
     def _ref(self, device: Device, point: Point) -> int:
         name = (point.sensor.casefold(), point.signal)
