@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from hub import health, parts
-from hub.access import routes as access_routes
+from hub.accounts import routes as account_routes
 from hub.access.cookies import CsrfGuard
 from hub.access.rules import ANYONE, rule
 from hub.agents import epoch_routes
@@ -33,13 +33,15 @@ from hub.portal.files import portal_router
 from hub.projects import routes as project_routes
 from hub.requests import BodyLimit, RequestContext
 from hub.sensors import routes as sensor_routes
+from hub.sessions import routes as session_routes
 from hub.settings import HubSettings
 from hub.telemetry import routes as telemetry_routes
 
 ROUTERS: tuple[APIRouter, ...] = (
-    access_routes.router,
+    account_routes.router,
     project_routes.router,
     sensor_routes.router,
+    session_routes.router,
     agent_routes.router,
     epoch_routes.router,
     ingest_routes.router,

@@ -19,7 +19,7 @@ from pathlib import Path
 import orjson
 import uvicorn
 
-from hub.access.first_admin import add_admin
+from hub.accounts.first_admin import add_admin
 from hub.access.passwords import Passwords
 from hub.access.tokens import TokenSigner, load_or_make_key
 from hub.app import create_app

@@ -15,7 +15,7 @@ from functools import partial
 
 from starlette.datastructures import State
 
-from hub.access.first_admin import ensure_admin
+from hub.accounts.first_admin import ensure_admin
 from hub.access.passwords import Passwords
 from hub.access.throttle import Throttle
 from hub.access.tokens import TokenSigner, load_or_make_key

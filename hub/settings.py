@@ -5,12 +5,18 @@ The unit of a value is the last part of its key. Secrets are masked wherever the
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from shared.errors import ConfigurationError
+
+
+def _network(text: str) -> str:
+    """Raises: ValueError for what is no network."""
+    return str(ip_network(text))
 
 
 class SettingsGroup(BaseModel):
@@ -141,8 +147,8 @@ class AccessSettings(SettingsGroup):
         description="Key (32 bytes or more) that signs access tokens, made if missing; several hubs share it. "
         "Without it a new key is drawn at every start.",
     )
-    registration: Literal["open", "closed"] = Field(
-        default="closed", description="Whether anyone may register an account."
+    registration: Literal["open", "invitation", "closed"] = Field(
+        default="closed", description="Who may register an account: anyone, whoever is invited, or nobody."
     )
     admin_username: str = Field(
         default="admin", min_length=3, max_length=50, description="Name of the first administrator."
@@ -209,6 +215,36 @@ class TelemetrySettings(SettingsGroup):
     streams_max: int = Field(default=1000, ge=1, description="Event streams open at the same time; more get 503.")
 
 
+class EventSettings(SettingsGroup):
+    """How webhooks are delivered, and how long what happened is remembered."""
+
+    webhook_allowed_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(),
+        description="Networks that webhooks may be sent to although they are not public, e.g. `10.0.0.0/8`.",
+    )
+    webhook_timeout_s: float = Field(
+        default=3.0, gt=0, le=60, description="How long one delivery may take, look-up of the name included."
+    )
+    webhooks_concurrent: int = Field(
+        default=16, ge=1, le=256, description="Deliveries that a hub makes at the same time; one a target."
+    )
+    webhook_attempts_max: int = Field(
+        default=12, ge=1, le=100, description="Attempts after which a delivery is dead-lettered."
+    )
+    webhook_retry_s: float = Field(
+        default=5.0, gt=0, description="Pause after the first failure; each further one doubles it, with jitter."
+    )
+    webhook_retry_s_max: float = Field(default=3600.0, gt=0, description="Longest pause between two attempts.")
+    webhook_stuck_after_s: float = Field(
+        default=600.0, ge=1, description="A delivery under way for so long, as its hub has died, is made again."
+    )
+    idempotency_hours: int = Field(default=48, ge=1, description="How long answers to an `Idempotency-Key` are kept.")
+    delivery_days: int = Field(default=30, ge=1, description="How long succeeded deliveries are kept.")
+    audit_days: int = Field(
+        default=365, ge=1, description="How long the audit is kept, and deliveries that were given up."
+    )
+
+
 class ArtifactSettings(SettingsGroup):
     """Where the contents of artifacts are kept: in a folder, or in a bucket of an S3-compatible store."""
 
@@ -253,6 +289,7 @@ class HubSettings(
     AccessSettings,
     IngestSettings,
     TelemetrySettings,
+    EventSettings,
     ArtifactSettings,
 ):
     """Everything the hub can be told."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from hub.access import store as people
+from hub.accounts import store as people
 from hub.database.partitions import DAY_US, ensure_partitions
 from hub.database.pool import acquire, transaction
 from hub.database.storage import Storage

@@ -1,4 +1,4 @@
-"""Who is asking: a person with a session or bearer token, or a sensor with its token.
+"""Who is asking: a person with a session, an access token or a personal token, or a sensor with its token.
 
     from hub.access.identity import CurrentUser, member_of, Role
 
@@ -12,10 +12,7 @@ An `Authorization` header wins over cookies. Who is not a member of a project is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, TypeAlias
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends
@@ -23,56 +20,35 @@ from starlette.requests import HTTPConnection
 
 from hub.access import store
 from hub.access.cookies import ACCESS_COOKIE
-from hub.access.tokens import TOKEN_LENGTH_MAX, token_hash
+from hub.access.credentials import sensor_of_token, user_of_token
+from hub.access.principals import Principal, Role, SensorPrincipal, TokenScope, User
 from hub.database.pool import acquire
 from hub.errors import forbidden, not_found, unauthorized
 from hub.services import Services, ready_services
 
-
-class Role(StrEnum):
-    """What a member may do in a project; each includes those before it."""
-
-    VIEWER = "viewer"
-    EDITOR = "editor"
-    OWNER = "owner"
-
-    def includes(self, other: Role) -> bool:
-        """Whether someone with this role may do what `other` may."""
-        order = list(Role)
-        return order.index(self) >= order.index(other)
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A person who is signed in."""
-
-    id: UUID
-    username: str
-    email: str
-    is_active: bool
-    is_admin: bool
-    password_change_required: bool
-    created_at: datetime
-    family: UUID | None = None
-    """The sign-in that this request belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class SensorPrincipal:
-    """A sensor that sends, or someone who holds its token.
-
-    Attributes:
-        project_ids: all projects of the sensor.
-    """
-
-    id: UUID
-    name: str
-    status: str
-    project_id: UUID
-    project_ids: frozenset[UUID]
-
-
-Principal: TypeAlias = User | SensorPrincipal
+__all__ = [
+    "CurrentSensor",
+    "CurrentUser",
+    "Principal",
+    "Role",
+    "SensorOrUser",
+    "SensorPrincipal",
+    "SignedInUser",
+    "TokenScope",
+    "User",
+    "bearer_token",
+    "caller_of",
+    "current_user",
+    "member_of",
+    "projects_of",
+    "require_person",
+    "require_role",
+    "require_scope",
+    "role_in",
+    "sensor_or_user",
+    "sensor_principal",
+    "signed_in_user",
+]
 
 
 async def current_user(connection: HTTPConnection) -> User:
@@ -86,7 +62,7 @@ async def current_user(connection: HTTPConnection) -> User:
 async def signed_in_user(connection: HTTPConnection) -> User:
     """The person who asks, even one who must change the password first. Raises: Problem 401."""
     known: User | None = getattr(connection.state, "user", None)
-    user = known or await _user_of_token(connection, _user_token(connection))
+    user = known or await user_of_token(ready_services(connection), _user_token(connection))
     if user is None:
         raise unauthorized()
     connection.state.user = user
@@ -96,7 +72,7 @@ async def signed_in_user(connection: HTTPConnection) -> User:
 async def sensor_principal(connection: HTTPConnection) -> SensorPrincipal:
     """The sensor whose token the request brings; a dependency. Raises: Problem 401."""
     known: SensorPrincipal | None = getattr(connection.state, "sensor", None)
-    sensor = known or await _sensor_of_token(connection, bearer_token(connection))
+    sensor = known or await sensor_of_token(ready_services(connection), bearer_token(connection))
     if sensor is None:
         raise unauthorized("send the sensor's token as a bearer token")
     connection.state.sensor = sensor
@@ -108,9 +84,9 @@ async def sensor_or_user(connection: HTTPConnection) -> Principal:
     header = bearer_token(connection) or connection.query_params.get("access_token", "")
     found: Principal | None = getattr(connection.state, "principal", None)
     if found is None:
-        found = await _user_of_token(connection, header or _cookie(connection))
+        found = await user_of_token(ready_services(connection), header or _cookie(connection))
     if found is None and header:
-        found = await _sensor_of_token(connection, header)
+        found = await sensor_of_token(ready_services(connection), header)
     if found is None:
         raise unauthorized()
     if isinstance(found, User) and found.password_change_required:
@@ -145,6 +121,19 @@ def require_role(role: Role | str | None, at_least: Role, what: str) -> Role:
     return Role(role)
 
 
+def require_scope(principal: Principal, scope: TokenScope) -> None:
+    """See that a personal token, if one was used, reaches so far. Raises: Problem 403."""
+    token = principal.token if isinstance(principal, User) else None
+    if token is not None and not scope.is_granted_by(token.scopes):
+        raise forbidden(f"this needs a token with the scope {scope}", code="insufficient_scope")
+
+
+def require_person(principal: Principal) -> None:
+    """See that no personal token was used. Raises: Problem 403."""
+    if isinstance(principal, User) and principal.token is not None:
+        raise forbidden("no token may do this: sign in", code="insufficient_scope")
+
+
 async def role_in(services: Services, principal: Principal, project_id: UUID) -> Role | None:
     """The principal's role in the project, None for outsiders. A sensor reads its own projects."""
     if isinstance(principal, SensorPrincipal):
@@ -174,44 +163,6 @@ def _user_token(connection: HTTPConnection) -> str:
 
 def _cookie(connection: HTTPConnection) -> str:
     return "" if "authorization" in connection.headers else connection.cookies.get(ACCESS_COOKIE, "")
-
-
-async def _user_of_token(connection: HTTPConnection, token: str) -> User | None:
-    if not token:
-        return None
-    services = ready_services(connection)
-    claims = services.signer.read(token, services.clock.now_us() / 1e6)
-    if claims is None:
-        return None
-    async with acquire(services.pool, timeout_s=services.settings.database_acquire_timeout_s) as database:
-        row = await store.user_of_family(database, claims.user_id, claims.family)
-    return user_of(row, claims.family) if row else None
-
-
-async def _sensor_of_token(connection: HTTPConnection, token: str) -> SensorPrincipal | None:
-    if not token or len(token) > TOKEN_LENGTH_MAX:
-        return None
-    services = ready_services(connection)
-    async with acquire(services.pool, timeout_s=services.settings.database_acquire_timeout_s) as database:
-        row = await store.sensor_of_token(database, token_hash(token))
-    if row is None:
-        return None
-    projects = frozenset((row["project_id"], *row["project_ids"]))
-    return SensorPrincipal(row["id"], row["name"], row["status"], row["project_id"], projects)
-
-
-def user_of(row: store.Row, family: UUID | None = None) -> User:
-    """The user in a row of the table `users`."""
-    return User(
-        id=row["id"],
-        username=row["username"],
-        email=row["email"],
-        is_active=row["is_active"],
-        is_admin=row["is_admin"],
-        password_change_required=row["password_change_required"],
-        created_at=row["created_at"],
-        family=family,
-    )
 
 
 CurrentUser = Annotated[User, Depends(current_user)]

@@ -5,11 +5,15 @@
 Every route declares exactly one rule, and a test walks all routes to see that. The rule checks who asks; where the path
 names the project (`{project_id}`), also the role in it. Elsewhere the handler finds the project through the thing that
 is asked for and calls `member_of` with the rule's role.
+
+A personal token does what its person may, as far as its scopes reach: reading takes `read`, writing `write`, and what
+is for owners or administrators `manage`. A post that only reads says so: `rule(VIEWER, only_reads=True)`. What takes
+the person, such as another password, is out of reach of any token.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -17,7 +21,18 @@ from uuid import UUID
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from hub.access.identity import Role, User, current_user, member_of, sensor_or_user, sensor_principal, signed_in_user
+from hub.access.identity import (
+    Role,
+    TokenScope,
+    User,
+    current_user,
+    member_of,
+    require_person,
+    require_scope,
+    sensor_or_user,
+    sensor_principal,
+    signed_in_user,
+)
 from hub.errors import forbidden, not_found
 from hub.services import ready_services
 
@@ -39,17 +54,27 @@ class Rule:
         role: the least role in the project concerned, None where no project is.
         admin: whether only administrators of the hub may.
         before_password_change: whether someone who must change the password first may.
+        in_person: whether no personal token may.
+        only_reads: whether nothing is changed although the method says so.
     """
 
     caller: Caller
     role: Role | None = None
     admin: bool = False
     before_password_change: bool = False
+    in_person: bool = False
+    only_reads: bool = False
 
     @property
     def name(self) -> str:
         """The rule in a few words, e.g. `user, owner`."""
         return ", ".join(filter(None, (self.caller, self.role, "administrator" if self.admin else "")))
+
+    def scope(self, method: str) -> TokenScope:
+        """What a personal token must be for."""
+        if self.admin or self.role is Role.OWNER:
+            return TokenScope.MANAGE
+        return TokenScope.READ if self.only_reads or method in _SAFE_METHODS else TokenScope.WRITE
 
     async def __call__(self, connection: HTTPConnection) -> None:
         """Raises: Problem 401, 403, 404."""
@@ -58,6 +83,9 @@ class Rule:
         principal = await _IDENTIFY[self.caller](connection) if not self.before_password_change else None
         if principal is None:
             principal = await signed_in_user(connection)
+        if self.in_person:
+            require_person(principal)
+        require_scope(principal, self.scope(connection.scope.get("method", "GET")))
         if self.admin and not (isinstance(principal, User) and principal.is_admin):
             raise forbidden("this needs an administrator of the hub")
         project_id = connection.path_params.get("project_id")
@@ -65,6 +93,7 @@ class Rule:
             await member_of(ready_services(connection), principal, _uuid(project_id), self.role)
 
 
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _IDENTIFY: dict[Caller, Any] = {
     Caller.USER: current_user,
     Caller.SENSOR: sensor_principal,
@@ -74,6 +103,8 @@ _IDENTIFY: dict[Caller, Any] = {
 ANYONE = Rule(Caller.ANYONE)
 SIGNED_IN = Rule(Caller.USER)
 SIGNED_IN_BEFORE_PASSWORD_CHANGE = Rule(Caller.USER, before_password_change=True)
+IN_PERSON = Rule(Caller.USER, in_person=True)
+IN_PERSON_BEFORE_PASSWORD_CHANGE = Rule(Caller.USER, before_password_change=True, in_person=True)
 VIEWER = Rule(Caller.USER, Role.VIEWER)
 EDITOR = Rule(Caller.USER, Role.EDITOR)
 OWNER = Rule(Caller.USER, Role.OWNER)
@@ -82,9 +113,13 @@ SENSOR = Rule(Caller.SENSOR)
 SENSOR_OR_VIEWER = Rule(Caller.SENSOR_OR_USER, Role.VIEWER)
 
 
-def rule(who: Rule) -> Any:
-    """The dependency that enforces the rule, for a route's `dependencies`."""
-    return Depends(who)
+def rule(who: Rule, *, only_reads: bool = False) -> Any:
+    """The dependency that enforces the rule, for a route's `dependencies`.
+
+    Args:
+        only_reads: whether the route changes nothing although its method says so.
+    """
+    return Depends(replace(who, only_reads=only_reads))
 
 
 def _uuid(text: str) -> UUID:

@@ -5,8 +5,9 @@ bytes family (the sign-in it came from) and 8 bytes expiry (seconds since 1970, 
 stored so that a refresh writes one row and a forged token costs no query; each request still looks up user and family,
 in one query, so that signing out and deactivating take effect at once.
 
-Refresh tokens, sign-in links, sensor tokens and enrolment codes are 32 random bytes as base64url; the database keeps
-their SHA-256 (a random token needs no slow hash).
+Refresh tokens, sign-in links, invitations, sensor tokens and enrolment codes are 32 random bytes as base64url; the
+database keeps their SHA-256 (a random token needs no slow hash). Personal tokens begin with `lrp_`, so that scanners
+for leaked secrets find them, and so that a sensor's token costs no query among them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from shared.errors import ConfigurationError
 KEY_BYTES_MIN = 32
 TOKEN_LENGTH_MAX = 200
 """Longer ones are no token of ours and are not even hashed."""
+
+PERSONAL_PREFIX = "lrp_"
 
 _PAYLOAD = struct.Struct(">16s16sQ")
 
@@ -73,6 +76,11 @@ class TokenSigner:
 def new_token() -> str:
     """A random token of 256 bits (43 characters)."""
     return secrets.token_urlsafe(32)
+
+
+def new_personal_token() -> str:
+    """A random personal token (47 characters)."""
+    return PERSONAL_PREFIX + new_token()
 
 
 def token_hash(token: str) -> bytes:

@@ -7,10 +7,8 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Query
-from starlette.requests import HTTPConnection
 
-from hub.access.identity import Principal, SensorPrincipal, bearer_token
-from hub.access.tokens import token_hash
+from hub.access.identity import Principal
 from hub.errors import invalid, not_found
 from hub.telemetry.moments import Moment, to_us
 from hub.telemetry.scope import Scope
@@ -64,23 +62,8 @@ class Filters:
         return scope_of(principal, self.sensor_id, self.project_id)
 
 
-def scope_of(
-    principal: Principal,
-    sensor_ids: list[UUID] | None,
-    project_id: UUID | None,
-    connection: HTTPConnection | None = None,
-) -> Scope:
-    """What a caller asks about.
-
-    Args:
-        connection: where the scope outlives the request's start, to check the sensor's token again.
-
-    Raises: Problem 422.
-    """
+def scope_of(principal: Principal, sensor_ids: list[UUID] | None, project_id: UUID | None) -> Scope:
+    """What a caller asks about. Raises: Problem 422."""
     if sensor_ids is not None and len(sensor_ids) > SENSORS_MAX:
         raise invalid("sensor_id", f"at most {SENSORS_MAX} sensors")
-    wanted = frozenset(sensor_ids) if sensor_ids else None
-    hashed = b""
-    if connection is not None and isinstance(principal, SensorPrincipal):
-        hashed = token_hash(bearer_token(connection) or connection.query_params.get("access_token", ""))
-    return Scope(principal, wanted, project_id, hashed)
+    return Scope(principal, frozenset(sensor_ids) if sensor_ids else None, project_id)

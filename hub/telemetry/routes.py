@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query
-from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.access.identity import SensorOrUser
@@ -62,7 +61,6 @@ class StreamQuery:
     responses=_STREAM_ANSWERS,
 )
 async def stream(
-    request: Request,
     services: CurrentServices,
     principal: SensorOrUser,
     wanted: Annotated[StreamQuery, Depends()],
@@ -73,7 +71,7 @@ async def stream(
     if services.tail.stopped or services.tail.subscribers >= services.settings.streams_max:
         detail = "the hub is shutting down" if services.tail.stopped else "too many streams at once"
         raise Problem(503, detail, headers={"Retry-After": "2"})
-    scope = scope_of(principal, sensor_id, project_id, request)
+    scope = scope_of(principal, sensor_id, project_id)
     async with acquire(services.pool) as connection:
         sensors = await scope.sensors(connection)
         last = await horizon(connection) - 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
+from hub.access.credentials import still_good
 from hub.access.identity import Principal, User
 from hub.database.pool import Connection
 from hub.errors import Problem, not_found, unauthorized
@@ -19,13 +21,6 @@ where ($2::uuid[] is null or s.id = any($2))
   )
 """
 _IS_MEMBER = "select exists (select from project_members where user_id = $1 and project_id = $2)"
-_IS_SIGNED_IN = """
-select exists (
-    select from users u join refresh_tokens t on t.user_id = u.id
-    where u.id = $1 and u.is_active and t.family = $2 and t.revoked_at is null
-)
-"""
-_HAS_TOKEN = "select exists (select from sensors where id = $1 and token_hash = $2)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +30,11 @@ class Scope:
     Attributes:
         sensor_ids: None for all that the caller may see.
         project_id: None for all projects of the caller.
-        token_hash: of the sensor's token, where the caller is one.
     """
 
     principal: Principal
     sensor_ids: SensorIds | None
     project_id: UUID | None
-    token_hash: bytes = b""
 
     async def sensors(self, connection: Connection) -> SensorIds:
         """The sensors that the caller may see now. Raises: Problem 404."""
@@ -56,13 +49,9 @@ class Scope:
             raise _missing(self.sensor_ids - found)
         return found
 
-    async def check_credentials(self, connection: Connection) -> None:
+    async def check_credentials(self, connection: Connection, now: datetime) -> None:
         """See that what the caller came with is still good. Raises: Problem 401."""
-        if isinstance(self.principal, User):
-            good = await connection.fetchval(_IS_SIGNED_IN, self.principal.id, self.principal.family)
-        else:
-            good = await connection.fetchval(_HAS_TOKEN, self.principal.id, self.token_hash)
-        if not good:
+        if not await still_good(connection, self.principal, now):
             raise unauthorized("the token was revoked")
 
     def _own(self, sensor_id: UUID, project_ids: frozenset[UUID]) -> SensorIds:

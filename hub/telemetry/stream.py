@@ -19,6 +19,7 @@ import orjson
 from hub.database.pool import Pool, acquire
 from hub.errors import Problem, problem_of
 from hub.telemetry.live import LiveHub, LiveReading, SensorIds, Watch
+from hub.telemetry.moments import to_datetime
 from hub.telemetry.points import status_label, system_meta, timestamp_text
 from hub.telemetry.scope import Scope
 from hub.telemetry.tail import Since, Subscription, Tail
@@ -120,7 +121,7 @@ class Stream:
 
     async def _recheck(self) -> None:
         async with acquire(self._pool) as connection:
-            await self._request.scope.check_credentials(connection)
+            await self._request.scope.check_credentials(connection, to_datetime(self._clock.now_us()))
             self._sensors = await self._request.scope.sensors(connection)
 
 

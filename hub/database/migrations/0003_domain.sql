@@ -36,6 +36,7 @@ create table personal_tokens (
 );
 create index personal_tokens_user on personal_tokens (user_id);
 
+alter table users add column version integer not null default 1;
 alter table projects add column version integer not null default 1;
 
 create table project_policies (
@@ -106,6 +107,7 @@ create table experiments (
     version integer not null default 1
 );
 create unique index experiments_name on experiments (project_id, lower(name));
+create index experiments_project on experiments (project_id, id);
 create index experiments_tags on experiments using gin (tags);
 create index experiments_words on experiments
     using gin (to_tsvector('simple', search_text(name, description, experiment_type, tags)));

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from hub.access import store
 from hub.access.passwords import Passwords, weakness
+from hub.accounts import store
 from hub.database.ids import uuid7
 from hub.database.pool import Connection
 from hub.settings import HubSettings, read_secret
