@@ -25,6 +25,7 @@ from hub.access.rules import ANYONE, rule
 from hub.agents import epoch_routes
 from hub.agents import routes as agent_routes
 from hub.errors import install_error_handlers
+from hub.experiments import routes as experiment_routes
 from hub.ingest import routes as ingest_routes
 from hub.ingest import set_aside_routes
 from hub.metrics import Metrics
@@ -40,6 +41,7 @@ from hub.telemetry import routes as telemetry_routes
 ROUTERS: tuple[APIRouter, ...] = (
     account_routes.router,
     project_routes.router,
+    experiment_routes.router,
     sensor_routes.router,
     session_routes.router,
     agent_routes.router,
