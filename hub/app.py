@@ -13,18 +13,21 @@ from importlib.metadata import version
 from importlib.resources import files
 
 import yaml
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from hub import health, parts
-from hub.accounts import routes as account_routes
 from hub.access.cookies import CsrfGuard
 from hub.access.rules import ANYONE, rule
+from hub.accounts import routes as account_routes
 from hub.agents import epoch_routes
 from hub.agents import routes as agent_routes
+from hub.declared import only_declared
 from hub.errors import install_error_handlers
+from hub.events import routes as event_routes
+from hub.events import webhook_routes
 from hub.experiments import routes as experiment_routes
 from hub.ingest import routes as ingest_routes
 from hub.ingest import set_aside_routes
@@ -49,6 +52,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     ingest_routes.router,
     set_aside_routes.router,
     telemetry_routes.router,
+    event_routes.router,
+    webhook_routes.router,
     health.router,
 )
 _EXPOSED_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After")
@@ -69,9 +74,8 @@ def create_app(settings: HubSettings) -> FastAPI:
     )
     install_error_handlers(app)
     _add_middleware(app, settings, metrics)
-    for router in ROUTERS:
-        app.include_router(router)
-    app.include_router(_document_routes(app))
+    for router in (*ROUTERS, _document_routes(app)):
+        app.include_router(router, dependencies=[Depends(only_declared)])
     app.include_router(portal_router(files("hub") / "portal"))
     return app
 

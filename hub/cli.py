@@ -19,9 +19,9 @@ from pathlib import Path
 import orjson
 import uvicorn
 
-from hub.accounts.first_admin import add_admin
 from hub.access.passwords import Passwords
 from hub.access.tokens import TokenSigner, load_or_make_key
+from hub.accounts.first_admin import add_admin
 from hub.app import create_app
 from hub.configuration import load_settings
 from hub.database import incarnation
@@ -65,6 +65,7 @@ class _Server(uvicorn.Server):
         services = getattr(self.config.app.state, "services", None)  # type: ignore[union-attr]
         if services is not None:
             services.tail.stop()
+            services.feed.stop()
         await super().shutdown(sockets)
 
 

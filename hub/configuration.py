@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 
@@ -21,6 +21,7 @@ from hub.settings import HubSettings
 from shared.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "LABRELAY_HUB_"
+_LISTS = frozenset(name for name, field in HubSettings.model_fields.items() if get_origin(field.annotation) is tuple)
 
 
 def load_settings(config: Path | None, environment: Mapping[str, str]) -> HubSettings:
@@ -64,7 +65,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name, text in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX):
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-            values[key] = _list(name, text) if key in ("cors_origins", "trusted_proxies") else text
+            values[key] = _list(name, text) if key in _LISTS else text
     return values
 
 

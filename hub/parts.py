@@ -15,10 +15,10 @@ from functools import partial
 
 from starlette.datastructures import State
 
-from hub.accounts.first_admin import ensure_admin
 from hub.access.passwords import Passwords
 from hub.access.throttle import Throttle
 from hub.access.tokens import TokenSigner, load_or_make_key
+from hub.accounts.first_admin import ensure_admin
 from hub.agents.configure import Configurator
 from hub.agents.hub_time import TimeLane
 from hub.agents.presence import PresenceBook
@@ -27,6 +27,12 @@ from hub.broker.link import BrokerLink
 from hub.broker.provision import new_provisioner
 from hub.database.pool import Connection
 from hub.database.storage import Storage
+from hub.events.bell import EventBell
+from hub.events.dispatch import Dispatcher
+from hub.events.feed import EventFeed
+from hub.events.publish import EventPublisher
+from hub.events.send import Sender
+from hub.events.target import Guard
 from hub.export.download import Exports
 from hub.ingest.claims import ClaimCheck
 from hub.ingest.fold import LedgerFolding
@@ -82,8 +88,13 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
     broker.handle("live", live_lane.receive)
     broker.handle("time", TimeLane(broker, clock).receive)
     broker.measure(metrics)
+    sender = Sender(services.webhook_guard, clock, timeout_s=settings.webhook_timeout_s)
     background = (
         Part("database", storage.run),
+        Part("events", services.bell.run),
+        Part("event feed", services.feed.run),
+        Part("event publisher", EventPublisher(storage, broker, services.bell, clock, metrics).run),
+        Part("webhooks", Dispatcher(settings, storage, sender, services.bell, clock, metrics).run),
         Part("broker", broker.run),
         Part("ingest", services.ingest.run),
         Part("claims", claims.run),
@@ -122,6 +133,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
     storage = Storage(settings, first_steps)
     broker = BrokerLink(settings)
     tail = Tail(storage.pool)
+    bell = EventBell(storage)
     return Services(
         settings=settings,
         clock=clock,
@@ -142,6 +154,9 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         presence=PresenceBook(settings, clock),
         configurator=Configurator(storage.pool, broker, clock),
         provisioner=new_provisioner(settings, broker),
+        bell=bell,
+        feed=EventFeed(storage, bell),
+        webhook_guard=Guard(settings.webhook_allowed_networks),
         exports=Exports(max(1, settings.database_connections_max // 4)),
     )
 
@@ -171,6 +186,7 @@ async def running(parts: Parts, state: State) -> AsyncIterator[None]:
                 yield
             finally:
                 parts.services.tail.stop()
+                parts.services.feed.stop()
                 for task in reversed(tasks):
                     task.cancel()
     finally:

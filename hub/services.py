@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from hub.agents.presence import PresenceBook
     from hub.broker.link import BrokerLink
     from hub.broker.provision import Provisioner
+    from hub.events.bell import EventBell
+    from hub.events.feed import EventFeed
+    from hub.events.target import Guard
     from hub.export.download import Exports
     from hub.ingest.write import IngestWriter
     from hub.telemetry.live import LiveHub
@@ -55,6 +58,9 @@ class Services:
     presence: PresenceBook
     configurator: Configurator
     provisioner: Provisioner
+    bell: EventBell
+    feed: EventFeed
+    webhook_guard: Guard
     exports: Exports
 
     def now(self) -> datetime:

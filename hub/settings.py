@@ -66,7 +66,7 @@ class DatabaseSettings(SettingsGroup):
         default=SecretStr("postgresql:///labrelay"),
         description="PostgreSQL connection URL; what it leaves out comes from `PG*`.",
     )
-    database_connections_max: int = Field(default=12, ge=2, le=500, description="Connections the hub holds at most.")
+    database_connections_max: int = Field(default=12, ge=6, le=500, description="Connections the hub holds at most.")
     database_connect_timeout_s: float = Field(
         default=5.0, gt=0, description="How long one connection attempt may take."
     )

@@ -117,6 +117,11 @@ async def transaction(
             yield connection
 
 
+def affected(status: str) -> int:
+    """How many rows a statement changed, by what the server says of it (`DELETE 3`)."""
+    return int(status.rpartition(" ")[2])
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn asyncpg's errors into ours. Errors that mean a broken constraint or a wrong statement pass as they are."""

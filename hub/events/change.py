@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from hub.database.pool import Connection, Pool, transaction
 from hub.errors import invalid
 from hub.events import keys, store
 from hub.events.event import Actor, ActorType, NewEvent
-from hub.events.keys import KEY_LENGTH_MAX, Key
+from hub.events.keys import KEY_LENGTH_MAX, Answer, Key
 from hub.services import Services, ready_services
 
 KEY_HEADER = "Idempotency-Key"
@@ -95,35 +95,44 @@ class Changes:
         status: int = 201,
         headers: Callable[[BaseModel], Mapping[str, str]] | None = None,
         stored: Callable[[BaseModel], BaseModel] | None = None,
+        restored: Callable[[bytes], bytes] | None = None,
     ) -> Response:
         """Create something, once for each `Idempotency-Key`.
 
         Args:
             create: makes it and returns what to answer.
-            headers: what to send with a first answer.
+            headers: what to send with the answer, and with its repeats.
             stored: what to keep of the answer for repeats, where it holds something that must not be kept.
+            restored: makes of what was kept what a repeat is answered.
         Raises: Problem 409 for a key that was used for something else, 422 for one that is none; what `create` raises.
         """
         key = await self._key()
         async with self.begin() as change:
             known = await keys.claim(change.connection, key, change.now) if key is not None else None
             if known is not None:
-                return _answer(known.body, known.status, {REPLAYED_HEADER: "true"})
+                body = restored(known.body) if restored is not None else known.body
+                return _answer(Answer(known.status, body, {**known.headers, REPLAYED_HEADER: "true"}))
             view = await create(change)
+            answer = Answer(status, _encoded(view), dict(headers(view)) if headers is not None else {})
             if key is not None:
-                kept = stored(view) if stored is not None else view
-                await keys.keep(change.connection, key, status, _encoded(kept))
-        return _answer(_encoded(view), status, headers(view) if headers is not None else {})
+                kept = replace(answer, body=_encoded(stored(view))) if stored is not None else answer
+                await keys.keep(change.connection, key, kept)
+        return _answer(answer)
+
+    @property
+    def key_text(self) -> str | None:
+        """The request's `Idempotency-Key`, None without one."""
+        return self.request.headers.get(KEY_HEADER)
 
     async def _key(self) -> Key | None:
         """The request's key, if it brings one. Raises: Problem 422."""
-        text = self.request.headers.get(KEY_HEADER)
+        text = self.key_text
         if text is None:
             return None
         if not 1 <= len(text) <= KEY_LENGTH_MAX or not text.isprintable():
             raise invalid(KEY_HEADER, f"must have 1 to {KEY_LENGTH_MAX} printable characters")
         actor = self.actor
-        return Key(f"{actor.type}:{actor.id}", text, await _fingerprint(self.request))
+        return Key(f"{actor.type}:{actor.id or actor.address}", text, await _fingerprint(self.request))
 
 
 def changes(request: Request) -> Changes:
@@ -147,5 +156,5 @@ def _encoded(view: BaseModel) -> bytes:
     return view.model_dump_json(by_alias=True).encode()
 
 
-def _answer(body: bytes, status: int, headers: Mapping[str, str]) -> Response:
-    return Response(body, status_code=status, headers=dict(headers), media_type="application/json")
+def _answer(answer: Answer) -> Response:
+    return Response(answer.body, status_code=answer.status, headers=answer.headers, media_type="application/json")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from hub.database.pool import Connection
+from hub.database.pool import Connection, affected
 from hub.errors import conflict
 
 KEY_LENGTH_MAX = 255
@@ -18,9 +18,13 @@ _CLAIM = """
     insert into idempotency_keys (caller, key, fingerprint, created_at) values ($1, $2, $3, $4)
     on conflict (caller, key) do nothing returning key
 """
-_KNOWN = "select fingerprint, status, body from idempotency_keys where caller = $1 and key = $2"
-_KEEP = "update idempotency_keys set status = $3, body = $4 where caller = $1 and key = $2"
-_PURGE = "delete from idempotency_keys where created_at < $1"
+_KNOWN = "select fingerprint, status, body, headers from idempotency_keys where caller = $1 and key = $2"
+_KEEP = "update idempotency_keys set status = $3, body = $4, headers = $5 where caller = $1 and key = $2"
+_PURGE = """
+    delete from idempotency_keys where (caller, key) in (
+        select caller, key from idempotency_keys where created_at < $1 order by created_at limit $2
+    )
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Answer:
 
     status: int
     body: bytes
+    headers: dict[str, str]
 
 
 async def claim(connection: Connection, key: Key, now: datetime) -> Answer | None:
@@ -57,14 +62,14 @@ async def claim(connection: Connection, key: Key, now: datetime) -> Answer | Non
         return await claim(connection, key, now)
     if row["fingerprint"] != key.fingerprint:
         raise conflict("this Idempotency-Key was used for another request", code="idempotency_conflict")
-    return Answer(row["status"], row["body"])
+    return Answer(row["status"], row["body"], row["headers"])
 
 
-async def keep(connection: Connection, key: Key, status: int, body: bytes) -> None:
+async def keep(connection: Connection, key: Key, answer: Answer) -> None:
     """Remember what is answered."""
-    await connection.execute(_KEEP, key.caller, key.text, status, body)
+    await connection.execute(_KEEP, key.caller, key.text, answer.status, answer.body, answer.headers)
 
 
-async def purge(connection: Connection, before: datetime) -> None:
-    """Forget keys from before this moment."""
-    await connection.execute(_PURGE, before)
+async def purge(connection: Connection, before: datetime, limit: int) -> int:
+    """Forget at most so many keys from before this moment. Returns: how many."""
+    return affected(await connection.execute(_PURGE, before, limit))

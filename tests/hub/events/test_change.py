@@ -61,7 +61,7 @@ async def test_a_purged_key_is_forgotten(hub: Hub) -> None:
     headers = {"Idempotency-Key": "k-1"}
     await ann.post("/projects", json={"name": "Lab"}, headers=headers)
     async with acquire(hub.services.pool) as connection:
-        await keys.purge(connection, hub.services.now() + timedelta(seconds=1))
+        await keys.purge(connection, hub.services.now() + timedelta(seconds=1), 10)
     assert (await ann.post("/projects", json={"name": "Else"}, headers=headers)).status_code == 201
 
 
