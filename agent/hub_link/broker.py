@@ -13,19 +13,17 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.hub_link.connection import Connection
 from agent.hub_link.credentials import Credentials
 from agent.hub_link.settings import HubSettings
 from shared import topics
 from shared.errors import CredentialsRefused, LinkUnavailable
 
-INCOMING_MAX = 1_000
-"""Messages of the hub that may wait; acknowledgements beyond it are lost, and their batches sent again."""
 FAREWELL_S = 1.0
 _AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 """Else a message waits up to 40 ms for the broker to confirm the segment before it."""
@@ -35,21 +33,10 @@ _mqtt_log = logging.getLogger("labrelay.agent.mqtt")
 _mqtt_log.setLevel(logging.ERROR)
 
 
-class _Client(aiomqtt.Client):
-    """Gives an attempt up as soon as the line is closed before the broker has answered, as a proxy does whose broker is
-    away; aiomqtt itself would wait for its whole timeout."""
-
-    def _on_disconnect(self, *told: Any, **more: Any) -> None:
-        if self._connected.done():
-            super()._on_disconnect(*told, **more)
-        else:
-            self._connected.set_exception(aiomqtt.MqttError("the line was closed before the broker answered"))
-
-
 @contextlib.asynccontextmanager
 async def connected(
     access: Credentials, *, instance: str, farewell: bytes, settings: HubSettings
-) -> AsyncIterator[aiomqtt.Client]:
+) -> AsyncIterator[Connection]:
     """A connection to the broker, subscribed to nothing.
 
     Args:
@@ -78,15 +65,14 @@ async def connected(
             await client.__aexit__(None, None, None)
 
 
-async def publish(client: aiomqtt.Client, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
+async def publish(connection: Connection, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
     """Returns when the broker has confirmed (QoS 1) or the line has taken it (QoS 0). Raises: aiomqtt.MqttError."""
-    await client.publish(topic, payload, qos=qos, retain=retain)
-    heed_cancellation()
+    await connection.send(topic, payload, qos=qos, retain=retain)
 
 
-async def subscribe(client: aiomqtt.Client, topics_with_qos: list[tuple[str, int]]) -> None:
+async def subscribe(connection: Connection, topics_with_qos: list[tuple[str, int]]) -> None:
     """Returns when the broker has confirmed. Raises: aiomqtt.MqttError."""
-    await client.subscribe(topics_with_qos)
+    await connection.subscribe(topics_with_qos)
     heed_cancellation()
 
 
@@ -102,9 +88,9 @@ def heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-def _client(access: Credentials, instance: str, farewell: bytes, settings: HubSettings) -> aiomqtt.Client:
+def _client(access: Credentials, instance: str, farewell: bytes, settings: HubSettings) -> Connection:
     mqtt = access.mqtt
-    return _Client(
+    return Connection(
         mqtt.host,
         mqtt.port,
         username=mqtt.username,
@@ -114,7 +100,6 @@ def _client(access: Credentials, instance: str, farewell: bytes, settings: HubSe
         clean_session=True,
         timeout=settings.connect_timeout_s,
         keepalive=settings.keepalive_s,
-        max_queued_incoming_messages=INCOMING_MAX,
         tls_context=_tls(mqtt.ca_pem) if mqtt.tls else None,
         socket_options=[_AT_ONCE],
         logger=_mqtt_log,
@@ -156,7 +141,7 @@ def _in_our_words(error: BaseException, access: Credentials) -> CredentialsRefus
     return LinkUnavailable(f"{where}: {error or type(error).__name__}")
 
 
-def _abandon(client: aiomqtt.Client) -> None:
+def _abandon(client: Connection) -> None:
     """End a failed attempt: aiomqtt itself would leave its socket and a task behind."""
     client._client._sock_close()
     if client._misc_task is not None:

@@ -19,10 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import aiomqtt
-
 from agent.hub_link import credentials as stored
 from agent.hub_link.broker import connected, publish, subscribe
+from agent.hub_link.connection import Connection
 from agent.hub_link.control import Control, Handler
 from agent.hub_link.credentials import Credentials
 from agent.hub_link.live import LiveLane
@@ -172,7 +171,7 @@ class HubLink:
                 if stored.load(self._data_dir) != access:
                     return
 
-    async def _serve(self, client: aiomqtt.Client, access: Credentials) -> None:
+    async def _serve(self, client: Connection, access: Credentials) -> None:
         agent_id = access.agent_id
         await subscribe(
             client,
@@ -224,19 +223,16 @@ class HubLink:
         except SpoolUnavailable as error:
             _log.warning("spool_not_flushed", error=error)
 
-    async def _receive(self, client: aiomqtt.Client) -> None:
-        async for message in client.messages:
-            payload = message.payload
+    async def _receive(self, client: Connection) -> None:
+        async for topic, payload in client.received():
             try:
-                await self._received(message.topic.value.rpartition("/")[2], payload)
+                await self._received(topic.rpartition("/")[2], payload)
             except (CorruptBatch, LimitExceeded, ValueError) as error:
-                _log.warning("message_not_understood", topic=message.topic.value, error=error)
+                _log.warning("message_not_understood", topic=topic, error=error)
             except SpoolUnavailable as error:
                 _log.warning("spool_not_read", error=error)
 
-    async def _received(self, lane: str, payload: object) -> None:
-        if not isinstance(payload, bytes | bytearray):
-            return
+    async def _received(self, lane: str, payload: bytes) -> None:
         if lane == "ack":
             await self._uplink.acknowledged(decode(payload, Ack))
         elif lane == "time":
