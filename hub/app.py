@@ -36,6 +36,8 @@ from hub.openapi import openapi_document
 from hub.portal.files import portal_router
 from hub.projects import routes as project_routes
 from hub.requests import BodyLimit, RequestContext
+from hub.runs import batch_routes as run_batch_routes
+from hub.runs import routes as run_routes
 from hub.sensors import routes as sensor_routes
 from hub.sessions import routes as session_routes
 from hub.settings import HubSettings
@@ -45,6 +47,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     account_routes.router,
     project_routes.router,
     experiment_routes.router,
+    run_batch_routes.router,
+    run_routes.router,
     sensor_routes.router,
     session_routes.router,
     agent_routes.router,
