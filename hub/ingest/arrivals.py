@@ -56,6 +56,7 @@ class Submission:
         columns: sorted by (series, timestamp); status raw_only or client_provided (or failed), no profiles. Equal
             timestamps in a series are allowed: an equal raw value is a repeat, another one is set aside.
         meta: by row of `columns`.
+        session_id: the capture session that the readings belong to, whatever their times; None: by their times.
         released_id: the row of `set_aside` that these readings were in; it goes in the same transaction.
     """
 
@@ -64,6 +65,7 @@ class Submission:
     columns: Columns
     meta: tuple[tuple[int, dict[str, Any]], ...] = ()
     released_id: int | None = None
+    session_id: UUID | None = None
 
     @property
     def readings(self) -> int:

@@ -80,7 +80,7 @@ def submission_of(body: TelemetryBody) -> Submission:
     order = np.lexsort((time_us, series))
     columns = _columns(body.readings, series, time_us)
     kept = tuple((row, metas[at]) for row, at in enumerate(order.tolist()) if metas[at])
-    return Submission(body.sensor_id, signals, _ordered(columns, order), kept)
+    return Submission(body.sensor_id, signals, _ordered(columns, order), kept, session_id=body.capture_session_id)
 
 
 def _columns(readings: Sequence[ReadingBody], series: Any, time_us: Any) -> Columns:

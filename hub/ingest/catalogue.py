@@ -209,17 +209,25 @@ class Catalogue:
         self._dropped_us = dropped_us
 
 
+@dataclass(frozen=True, slots=True)
+class _Sensors:
+    """What decides over the readings of sensors, by time."""
+
+    timelines: Mapping[UUID, Timeline]
+    archived_us: Mapping[UUID, Sequence[tuple[int, int]]]
+
+
 async def _load_epochs(connection: Connection, profiles: Profiles, epoch_ids: list[int]) -> dict[int, Dictionary]:
     rows = await connection.fetch(sql.DICTIONARY, epoch_ids)
     sent = await connection.fetch(sql.DICTIONARY_PROFILES, epoch_ids)
-    timelines = await _timelines(connection, profiles, {row["sensor_id"] for row in rows})
+    sensors = await _sensors(connection, profiles, {row["sensor_id"] for row in rows})
     for row in sent:
         if row["kind"] is not None:
             profiles.add(row["profile_id"], row["profile_ref"], row["kind"], row["payload"])
     slots_of, sent_of = _by("epoch_id", rows), _by("epoch_id", sent)
     return {
         epoch_id: Dictionary.of(
-            [_slot(row["ref"], row, timelines) for row in slots_of.get(epoch_id, [])],
+            [_slot(row["ref"], row, sensors) for row in slots_of.get(epoch_id, [])],
             {row["ref"]: profiles.place(row["profile_id"]) for row in sent_of.get(epoch_id, [])},
         )
         for epoch_id in epoch_ids
@@ -228,15 +236,15 @@ async def _load_epochs(connection: Connection, profiles: Profiles, epoch_ids: li
 
 async def _load_posts(connection: Connection, profiles: Profiles, keys: list[PostKey]) -> dict[PostKey, Dictionary]:
     rows = await connection.fetch(sql.SENSOR_SERIES, [sensor_id for sensor_id, _ in keys])
-    timelines = await _timelines(connection, profiles, {row["sensor_id"] for row in rows})
+    sensors = await _sensors(connection, profiles, {row["sensor_id"] for row in rows})
     rows_of = _by("sensor_id", rows)
-    return {key: _post_dictionary(key, rows_of.get(key[0], []), timelines) for key in keys}
+    return {key: _post_dictionary(key, rows_of.get(key[0], []), sensors) for key in keys}
 
 
-def _post_dictionary(key: PostKey, rows: Sequence[Any], timelines: Mapping[UUID, Timeline]) -> Dictionary:
+def _post_dictionary(key: PostKey, rows: Sequence[Any], sensors: _Sensors) -> Dictionary:
     by_signal = {row["signal"]: row for row in rows}
     slots = [
-        _slot(place, by_signal[signal], timelines)
+        _slot(place, by_signal[signal], sensors)
         if signal in by_signal
         else Slot(place, "", signal, Verdict.UNRESOLVED, sensor_id=key[0])
         for place, signal in enumerate(key[1], start=1)
@@ -244,10 +252,19 @@ def _post_dictionary(key: PostKey, rows: Sequence[Any], timelines: Mapping[UUID,
     return Dictionary.of(slots, {})
 
 
-async def _timelines(connection: Connection, profiles: Profiles, sensor_ids: set[UUID | None]) -> dict[UUID, Timeline]:
-    terms: dict[UUID, list[Term]] = {}
+async def _sensors(connection: Connection, profiles: Profiles, sensor_ids: set[UUID | None]) -> _Sensors:
     wanted = [sensor_id for sensor_id in sensor_ids if sensor_id is not None]
-    for row in await connection.fetch(sql.PROFILES, wanted) if wanted else []:
+    if not wanted:
+        return _Sensors({}, {})
+    archived: dict[UUID, list[tuple[int, int]]] = {}
+    for row in await connection.fetch(sql.ARCHIVED, wanted):
+        archived.setdefault(row["sensor_id"], []).append((_us(row["time_from"]), _us(row["time_to"])))
+    return _Sensors(await _timelines(connection, profiles, wanted), archived)
+
+
+async def _timelines(connection: Connection, profiles: Profiles, sensor_ids: list[UUID]) -> dict[UUID, Timeline]:
+    terms: dict[UUID, list[Term]] = {}
+    for row in await connection.fetch(sql.PROFILES, sensor_ids):
         profiles.add(row["id"], row["ref"], row["kind"], row["payload"])
         place = profiles.place(row["id"])
         if place != UNKNOWN:
@@ -264,7 +281,7 @@ def _by(column: str, rows: Sequence[Any]) -> dict[Any, list[Any]]:
     return found
 
 
-def _slot(ref: int, row: Any, timelines: Mapping[UUID, Timeline]) -> Slot:
+def _slot(ref: int, row: Any, sensors: _Sensors) -> Slot:
     verdict = _verdict(row)
     return Slot(
         ref,
@@ -274,7 +291,8 @@ def _slot(ref: int, row: Any, timelines: Mapping[UUID, Timeline]) -> Slot:
         row["series_id"] if verdict is Verdict.STORE else 0,
         row["sensor_id"],
         row["project_id"],
-        timelines.get(row["sensor_id"], RAW_FOR_EVER),
+        sensors.timelines.get(row["sensor_id"], RAW_FOR_EVER),
+        tuple(sensors.archived_us.get(row["sensor_id"], ())),
     )
 
 

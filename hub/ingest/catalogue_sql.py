@@ -40,6 +40,13 @@ from sensors s join series x on x.sensor_id = s.id
 where s.id = any($1::uuid[])
 """
 
+# When these sensors took part in sessions that are archived.
+ARCHIVED = """
+select w.sensor_id, w.time_from, w.time_to
+from session_sensors w join capture_sessions s on s.id = w.session_id
+where s.archived and w.sensor_id = any($1::uuid[])
+"""
+
 # Profiles that are or were in force, oldest first; a draft never was, even when it was deprecated.
 PROFILES = """
 select id, ref, sensor_id, kind, payload, valid_from, valid_to

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from uuid import UUID
 
 import numpy as np
 
 from hub.database.pool import Connection
-from hub.ingest import ledger, records, store
+from hub.ingest import ledger, posts, records, store
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.asides import Source, asides_of
 from hub.ingest.catalogue import Catalogue, EpochKey, Known, Profiles
 from hub.ingest.copy import Rows
 from hub.ingest.dictionary import Verdict
 from hub.ingest.ledger import LedgerEntry
+from hub.ingest.posts import PostRange
 from hub.ingest.store import NO_LOSERS, Losers
-from hub.ingest.verdict import Ask, Bounds, Judged, Part, judge
+from hub.ingest.verdict import Ask, Bounds, Judged, Naming, Part, judge
 from shared.columns import DecodedColumns
 from shared.readings import Int64
 from shared.records import Dictionary, Record
@@ -172,8 +174,8 @@ class GroupCommit:
 
     async def _take_released(self, connection: Connection) -> None:
         """Take back what had been set aside; what is not there any more has been dealt with already."""
-        posts = [(place, item) for place, item in self._open() if isinstance(item, Submission)]
-        wanted = {place: item.released_id for place, item in posts if item.released_id is not None}
+        submissions = [(place, item) for place, item in self._open() if isinstance(item, Submission)]
+        wanted = {place: item.released_id for place, item in submissions if item.released_id is not None}
         there = await store.let_go(connection, list(wanted.values())) if wanted else set()
         for place, released_id in wanted.items():
             if released_id not in there:
@@ -203,9 +205,11 @@ class GroupCommit:
         """Decide over all that is still open; settle what is to come again."""
         still = self._open()
         epochs = {epoch_of[self._key(place)] for place, item in still if isinstance(item, Arrival)}
-        posts = [(item.sensor_id, item.signals) for _, item in still if isinstance(item, Submission)]
-        known = await self._catalogue.load(connection, epochs, posts)
-        sources = [self._source(item, known, epoch_of) for _, item in still]
+        submissions = [item for _, item in still if isinstance(item, Submission)]
+        known = await self._catalogue.load(connection, epochs, [(one.sensor_id, one.signals) for one in submissions])
+        named = {one.session_id for one in submissions if one.session_id is not None}
+        takers = await posts.open_sessions(connection, named)
+        sources = [self._source(item, known, epoch_of, takers) for _, item in still]
         judged = judge(
             [source.part for source in sources], known.profiles.table, Bounds(*self._window_us, known.dropped_us)
         )
@@ -214,10 +218,11 @@ class GroupCommit:
             self._settle(places[part], _ANSWERS[ask])
         return _Judgement(places, sources, judged, known.profiles)
 
-    def _source(self, item: Item, known: Known, epoch_of: dict[EpochKey, int]) -> Source:
+    def _source(self, item: Item, known: Known, epoch_of: dict[EpochKey, int], takers: set[UUID]) -> Source:
         if isinstance(item, Submission):
             content = DecodedColumns(item.columns, None)
-            return Source(Part(content, known.posts[item.sensor_id, item.signals]))
+            naming = _naming(item, takers)
+            return Source(Part(content, known.posts[item.sensor_id, item.signals], naming=naming))
         assert isinstance(item.content, DecodedColumns)
         epoch_id = epoch_of[item.header.agent_id, item.header.epoch]
         part = Part(item.content, known.dictionaries[epoch_id], item.placing)
@@ -240,6 +245,7 @@ class GroupCommit:
             await store.mark_dirty(connection, rows, judged.part[keep])
             self._series_stored = store.distinct(rows.series_id).astype(np.int64)
             await self._add_meta(connection, judgement, keep)
+            await self._note_posts(connection, judgement, keep, rows)
         asides = asides_of(judged, judgement.sources, judgement.profiles.ids)
         if asides:
             await store.set_aside(connection, asides)
@@ -252,21 +258,36 @@ class GroupCommit:
         return NO_LOSERS
 
     async def _add_meta(self, connection: Connection, judgement: _Judgement, keep: Int64) -> None:
-        posts = [
+        with_meta = [
             (part, item.meta) for part, item in self._parts(judgement) if isinstance(item, Submission) and item.meta
         ]
-        if not posts:
+        if not with_meta:
             return
         judged, kept = judgement.judged, set(keep.tolist())
         starts = np.searchsorted(judged.part, np.arange(len(judgement.places)))
         metas = [
             (int(judged.series_id[at]), records.moment(int(judged.time_us[at])), meta)
-            for part, metas_of in posts
+            for part, metas_of in with_meta
             for at, meta in ((int(starts[part]) + row, meta) for row, meta in metas_of)
             if at in kept
         ]
         if metas:
             await store.add_meta(connection, metas)
+
+    async def _note_posts(self, connection: Connection, judgement: _Judgement, keep: Int64, rows: Rows) -> None:
+        """Note which sessions posts named, and which posts came late. What an owner releases is neither."""
+        part = judgement.judged.part[keep]
+        ranges = []
+        for place, item in self._parts(judgement):
+            if not isinstance(item, Submission) or item.released_id is not None:
+                continue
+            first, behind = np.searchsorted(part, (place, place + 1)).tolist()
+            if first < behind:
+                times = rows.time_us[first:behind]
+                ids = int(rows.id[first]), int(rows.id[behind - 1])
+                span = records.moment(int(times.min())), records.moment(int(times.max()))
+                ranges.append(PostRange(*ids, item.sensor_id, item.session_id, *span))
+        await posts.note(connection, ranges)
 
     def _parts(self, judgement: _Judgement) -> list[tuple[int, Item]]:
         """Places among the parts and items of those that go in."""
@@ -301,6 +322,12 @@ class GroupCommit:
                     )
                 )
         return entries
+
+
+def _naming(item: Submission, takers: set[UUID]) -> Naming:
+    if item.session_id is None:
+        return Naming.NONE
+    return Naming.OPEN if item.session_id in takers else Naming.ARCHIVED
 
 
 def rows_of(judged: Judged, keep: Int64, first_id: int, profiles: Profiles) -> Rows:

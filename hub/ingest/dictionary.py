@@ -8,6 +8,7 @@ from enum import IntEnum
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hub.ingest.timeline import RAW_FOR_EVER, SINCE_EVER_US, Timeline
 from shared.readings import Int64, UInt32
@@ -30,7 +31,8 @@ class Verdict(IntEnum):
     DROPPED_RANGE = 6
     CONFLICTING_VALUE = 7
     CLOCK_UNSYNCHRONISED = 8
-    UNRESOLVED = 9
+    ARCHIVED_SESSION = 9
+    UNRESOLVED = 10
     """Bound, but the series is not there yet: the batch is to come again."""
 
     @property
@@ -47,6 +49,7 @@ class Slot:
         series_id: `series.id`, 0 where the verdict is not STORE.
         verdict: STORE, or why nothing of it is stored.
         timeline: the sensor's profiles.
+        archived_us: times (from, to exclusive) of archived sessions in which the sensor took part.
     """
 
     ref: int
@@ -57,6 +60,7 @@ class Slot:
     sensor_id: UUID | None = None
     project_id: UUID | None = None
     timeline: Timeline = RAW_FOR_EVER
+    archived_us: tuple[tuple[int, int], ...] = ()
 
 
 class References:
@@ -90,6 +94,7 @@ class Dictionary:
         series: reference → place in the arrays below.
         profiles: reference → place in the hub's `ProfileTable`; 0 → 0.
         series_id, verdict, last_profile, last_from_us: int64 (n_slots,), of each slot.
+        archived_until_us: int64 (n_slots,), the end of each slot's last archived session.
     """
 
     slots: Sequence[Slot]
@@ -99,6 +104,7 @@ class Dictionary:
     verdict: Int64
     last_profile: Int64
     last_from_us: Int64
+    archived_until_us: Int64
 
     @staticmethod
     def of(slots: Sequence[Slot], profiles: Mapping[int, int]) -> Dictionary:
@@ -115,12 +121,31 @@ class Dictionary:
             np.array([slot.verdict for slot in slots], np.int64),
             np.array([slot.timeline.last_profile for slot in slots], np.int64),
             np.array([slot.timeline.last_from_us for slot in slots], np.int64),
+            np.array([max((to for _, to in slot.archived_us), default=SINCE_EVER_US) for slot in slots], np.int64),
         )
 
     @property
     def is_complete(self) -> bool:
         """Whether every series is there."""
         return not len(self.verdict) or int(self.verdict.max()) != Verdict.UNRESOLVED
+
+    def in_archived(self, place: Int64, time_us: Int64) -> NDArray[np.bool_] | None:
+        """bool (n,): which readings lie in an archived session of their sensor; None where none does.
+
+        Args:
+            place: int64 (n,), slots.
+            time_us: int64 (n,)
+        """
+        until = self.archived_until_us[place]
+        if int(until.max(initial=SINCE_EVER_US)) == SINCE_EVER_US:
+            return None
+        found = np.zeros(len(place), np.bool_)
+        candidates = np.flatnonzero(time_us < until)
+        for slot in np.unique(place[candidates]).tolist():
+            rows = candidates[place[candidates] == slot]
+            for from_us, to_us in self.slots[slot].archived_us:
+                found[rows] |= (time_us[rows] >= from_us) & (time_us[rows] < to_us)
+        return found
 
     def in_force(self, place: Int64, time_us: Int64) -> Int64:
         """The profile in force for each reading, as a place in the hub's `ProfileTable`, 0 for none.

@@ -12,7 +12,8 @@ from hub.access.identity import CurrentSensor
 from hub.access.rules import SENSOR, rule
 from hub.database.pool import acquire
 from hub.errors import Problem, conflict, forbidden, invalid, not_found
-from hub.ingest.body import READINGS_MAX, TelemetryBody, decode_body, submission_of
+from hub.ingest import posts
+from hub.ingest.body import READINGS_MAX, decode_body, submission_of
 from hub.ingest.register import SIGNALS_PER_SENSOR_MAX
 from hub.services import CurrentServices, Services
 from shared.errors import StorageUnavailable
@@ -80,7 +81,8 @@ async def post_telemetry(services: CurrentServices, sensor: CurrentSensor, reque
         raise not_found("project")
     if sensor.status == "decommissioned":
         raise conflict("the sensor is decommissioned", code="decommissioned")
-    _check_place(body)
+    async with acquire(services.pool) as connection:
+        await posts.require_place(connection, sensor, body.run_id, body.capture_session_id)
     submission = submission_of(body)
     await _check_signals(services, sensor.id, submission.signals)
     outcome = services.ingest.submit(submission)
@@ -91,14 +93,6 @@ async def post_telemetry(services: CurrentServices, sensor: CurrentSensor, reque
     if done.set_aside and await _is_decommissioned(services, sensor.id):
         raise conflict("the sensor is decommissioned", code="decommissioned")
     return Accepted(accepted=done.new)
-
-
-def _check_place(body: TelemetryBody) -> None:
-    """Raises: Problem 404: readings name a run or a session, and this hub has none."""
-    if body.capture_session_id is not None:
-        raise not_found("capture session")
-    if body.run_id is not None:
-        raise not_found("run")
 
 
 async def _check_signals(services: Services, sensor_id: Any, signals: tuple[str, ...]) -> None:

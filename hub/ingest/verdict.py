@@ -53,17 +53,27 @@ class Ask(Enum):
     PHYSICAL = "physical"
 
 
+class Naming(Enum):
+    """Whether a post says which session its readings belong to, and whether that one still takes any."""
+
+    NONE = "none"
+    OPEN = "open"
+    ARCHIVED = "archived"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One batch's readings and what its references stand for.
 
     Attributes:
         placing: whether its times can be believed.
+        naming: whether times or a name decide which session its readings belong to.
     """
 
     content: DecodedColumns
     dictionary: Dictionary
     placing: Placing = Placing.PLACED
+    naming: Naming = Naming.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +164,24 @@ def _resolve(place: int, part: Part) -> _Resolved | Ask:
         return Ask.LATER
     if part.placing is Placing.UNPLACED:
         verdict = np.where(verdict == Verdict.STORE, int(Verdict.CLOCK_UNSYNCHRONISED), verdict)
+    verdict = _outside_archived(part, slot, verdict)
     sent = dictionary.profiles.find(columns.profile)
     expected = dictionary.in_force(slot, columns.timestamp_us)
     if verdict.any():  # what is set aside keeps what it was sent with
         expected = np.where(verdict == Verdict.STORE, expected, np.maximum(sent, 0))
     return _Resolved(place, part.content, slot, dictionary.series_id[slot], verdict, sent, expected)
+
+
+def _outside_archived(part: Part, slot: Int64, verdict: Int64) -> Int64:
+    """Verdicts, with what is for an archived session refused."""
+    if part.naming is Naming.OPEN:
+        return verdict
+    if part.naming is Naming.ARCHIVED:
+        return np.where(verdict == Verdict.STORE, int(Verdict.ARCHIVED_SESSION), verdict)
+    archived = part.dictionary.in_archived(slot, part.content.columns.timestamp_us)
+    if archived is None:
+        return verdict
+    return np.where(archived & (verdict == Verdict.STORE), int(Verdict.ARCHIVED_SESSION), verdict)
 
 
 def _with_physical(resolved: Sequence[_Resolved], table: ProfileTable) -> list[Float64 | None]:

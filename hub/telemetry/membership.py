@@ -79,6 +79,15 @@ order by id, low nulls first
 """
 
 
+_SERIES = """
+select x.id, x.sensor_id from series x where x.sensor_id in (
+    select sensor_id from session_sensors where session_id = any($1::uuid[])
+    union
+    select sensor_id from named_readings where session_id = any($1::uuid[])
+) order by x.id
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """Readings of one sensor with `from_us <= time < to_us`, in UTC microseconds."""
@@ -196,6 +205,19 @@ def label(rows: Rows, sensors: NDArray[np.object_], memberships: Sequence[Member
         place[mine] = number
         held[mine] = one.held.holds(rows.id[mine])
     return Labels(memberships, place, held)
+
+
+async def series_of(connection: Connection, memberships: Sequence[Membership]) -> dict[UUID, list[int]]:
+    """The series of all sensors that have, or may have, readings in these sessions, by sensor.
+
+    Raises: StorageUnavailable.
+    """
+    found: dict[UUID, list[int]] = {}
+    with translated():
+        records = await connection.fetch(_SERIES, [one.session_id for one in memberships], timeout=TIMEOUT_S)
+    for series_id, sensor_id in records:
+        found.setdefault(sensor_id, []).append(series_id)
+    return found
 
 
 async def of_sessions(connection: Connection, session_ids: Sequence[UUID]) -> list[Membership]:

@@ -75,3 +75,7 @@ create function held_ids(session capture_sessions) returns int8multirange langua
         ) as one
     ) as posts
 $$;
+
+-- What comes from within an archived session is refused: ingest must know when one is archived.
+create trigger catalogue_change before update of archived or delete on capture_sessions
+    for each statement execute function change_catalogue();
