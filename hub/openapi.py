@@ -42,7 +42,7 @@ _SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A user's access token, or a sensor's token where the operation says so.",
+        "description": "A user's access token or personal token, or a sensor's token where the operation says so.",
     },
     "session": {
         "type": "apiKey",
@@ -64,6 +64,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         _describe_errors(document)
+        _describe_changes(document)
         _describe_rules(document, app)
         app.openapi_schema = document
     return app.openapi_schema
@@ -93,6 +94,17 @@ def _describe_errors(document: dict[str, Any]) -> None:
             responses["default"] = _ERROR
 
 
+def _describe_changes(document: dict[str, Any]) -> None:
+    """A change that may leave out every field must give one (`hub.declared`)."""
+    schemas = document["components"]["schemas"]
+    for operations in document["paths"].values():
+        for method in operations.keys() & {"patch", "put"}:
+            content = operations[method].get("requestBody", {}).get("content", {}).get("application/json", {})
+            schema = schemas.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2], {})
+            if schema.get("properties") and not schema.get("required"):
+                schema["minProperties"] = 1
+
+
 def _describe_rules(document: dict[str, Any], app: FastAPI) -> None:
     document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     rules = rules_of(app)
@@ -101,3 +113,5 @@ def _describe_rules(document: dict[str, Any], app: FastAPI) -> None:
             (one,) = rules[method.upper(), path]
             operation["security"] = _SECURITY[one.caller]
             operation["x-rule"] = one.name
+            if one.caller in (Caller.USER, Caller.SENSOR_OR_USER):
+                operation["x-token-scope"] = "none" if one.in_person else one.scope(method.upper()).value

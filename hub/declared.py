@@ -1,0 +1,104 @@
+"""Requests keep to what their route declares; whatever else they bring is refused by name rather than ignored.
+
+A query parameter that the route does not know, a key that stands twice in one JSON object, a change that changes
+nothing: each is a mistake of the caller's that would otherwise go unnoticed. Every `/api/` call may carry
+`project_id`, and `access_token` may stand in the query where a token is taken from there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fastapi.dependencies.models import Dependant
+from pydantic import BaseModel
+from starlette.requests import HTTPConnection, Request
+
+from hub.access.rules import Caller, Rule
+from hub.errors import FieldError, Problem, invalid
+
+_NAMES_SHOWN_MAX = 20
+_NAME_LENGTH_MAX = 100
+_CHANGES = frozenset({"PATCH", "PUT"})
+
+
+async def only_declared(connection: HTTPConnection) -> None:
+    """See that the request has nothing that its route does not know; a dependency. Raises: Problem 422."""
+    route: Any = connection.scope.get("route")
+    dependant: Dependant | None = getattr(route, "dependant", None)
+    if dependant is None:
+        return
+    if connection.query_params:
+        _check_query(connection, dependant)
+    body_field = getattr(route, "body_field", None)
+    if body_field is not None and isinstance(connection, Request) and _is_json(connection):
+        content = await connection.body()  # read already, to be parsed
+        found = json.loads(content, object_pairs_hook=_distinct) if content else None
+        if found == {} and connection.method in _CHANGES and takes_any_part(body_field.field_info.annotation):
+            raise Problem(422, "the body is empty: give at least one field to change", code="invalid_field")
+
+
+def known_parameters(dependant: Dependant, path: str) -> frozenset[str]:
+    """The query parameters that a route takes."""
+    known = {name for one in _walk(dependant) for name in _names(one.query_params)}
+    if path.startswith("/api/"):
+        known.add("project_id")
+    callers = {one.call.caller for one in _walk(dependant) if isinstance(one.call, Rule)}
+    if Caller.SENSOR_OR_USER in callers:
+        known.add("access_token")
+    return frozenset(known)
+
+
+def takes_any_part(model: Any) -> bool:
+    """Whether a body of this type may leave out every single field."""
+    return (
+        isinstance(model, type)
+        and issubclass(model, BaseModel)
+        and not any(field.is_required() for field in model.model_fields.values())
+    )
+
+
+def _check_query(connection: HTTPConnection, dependant: Dependant) -> None:
+    known = known_parameters(dependant, connection.scope["path"])
+    unknown = [name for name in dict.fromkeys(connection.query_params) if name not in known]
+    if unknown:
+        names = [_shown(name) for name in unknown[:_NAMES_SHOWN_MAX]]
+        fields = [FieldError(name, "there is no such query parameter here") for name in names]
+        detail = f"unknown query parameters: {', '.join(names)}; known are: {', '.join(sorted(known)) or 'none'}"
+        raise Problem(422, detail, code="unknown_parameter", fields=fields)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, if no key stands in it twice. Raises: Problem 422."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise invalid(_shown(next(key for key in keys if keys.count(key) > 1)), "stands twice in one object")
+    return found
+
+
+def _walk(dependant: Dependant) -> Iterator[Dependant]:
+    yield dependant
+    for one in dependant.dependencies:
+        yield from _walk(one)
+
+
+def _names(fields: Iterable[Any]) -> Iterator[str]:
+    """The names of parameters, and those of a model that stands for several parameters."""
+    for field in fields:
+        model = field.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            yield from (one.alias or name for name, one in model.model_fields.items())
+        else:
+            yield field.alias
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def _shown(name: str) -> str:
+    """A name that a client sent, fit to be sent back."""
+    return name[:_NAME_LENGTH_MAX].encode("utf-8", "replace").decode()

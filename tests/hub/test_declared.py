@@ -1,0 +1,107 @@
+"""What a request brings that its route does not know is refused by name, on every route."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from hub.app import create_app
+from hub.declared import takes_any_part
+from hub.openapi import openapi_document
+from hub.settings import HubSettings
+from tests.hub.conftest import Hub
+
+NOWHERE = "00000000-0000-0000-0000-000000000000"
+
+
+def routes(app: FastAPI) -> list[tuple[str, str, Any]]:
+    """(method, path, route) of all that the document describes."""
+    return [
+        (method, context.path or "", context)
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.original_route, APIRoute) and context.original_route.include_in_schema
+        for method in sorted(context.methods or ())
+    ]
+
+
+def filled(path: str) -> str:
+    return re.sub(r"{\w+}", NOWHERE, path)
+
+
+def names(answer: httpx.Response) -> list[str]:
+    return [error["field"] for error in answer.json()["errors"]]
+
+
+async def test_every_route_refuses_parameters_that_it_does_not_know_by_name(hub: Hub) -> None:
+    client = await hub.signed_in()
+    met = routes(hub.app)
+    assert len(met) > 40
+    for method, path, _ in met:
+        answer = await client.request(method, f"{filled(path)}?colour=red&project_idd=1&colour=blue")
+        assert answer.status_code == 422, (method, path, answer.text)
+        assert answer.json()["code"] == "unknown_parameter", (method, path)
+        assert names(answer) == ["colour", "project_idd"]
+
+
+async def test_every_api_call_may_name_the_project(hub: Hub) -> None:
+    client = await hub.signed_in()
+    for method, path, _ in routes(hub.app):
+        if path.startswith("/api/") and "/stream" not in path:
+            answer = await client.request(method, f"{filled(path)}?project_id={NOWHERE}")
+            assert answer.json().get("code") != "unknown_parameter", (method, path)
+
+
+async def test_a_token_in_the_query_is_known_only_where_it_is_taken(hub: Hub) -> None:
+    client = await hub.signed_in()
+    taken = await client.get("/api/v1/telemetry/query?access_token=x")
+    other = await client.get("/api/v1/sensors?access_token=x")
+    assert (taken.status_code, other.status_code) == (200, 422)
+
+
+@pytest.mark.parametrize("key", ["name", "colour", "\\u006eame"])
+async def test_a_key_that_stands_twice_is_refused_by_name(hub: Hub, key: str) -> None:
+    body = '{"name": "A", "colour": 1, "' + key + '": "B"}'
+    answer = await (await hub.signed_in()).post(
+        "/projects", content=body, headers={"content-type": "application/json; charset=utf-8"}
+    )
+    assert answer.status_code == 422, answer.text
+    assert names(answer) == [json.loads(f'"{key}"')]
+
+
+async def test_a_key_that_stands_twice_deep_inside_is_refused_too(hub: Hub) -> None:
+    client = await hub.signed_in()
+    json_body = {"content-type": "application/json"}
+    profile = '{"version": "1", "kind": "linear", "payload": {"a": 1, "b": 2, "a": 3}}'
+    body = f'{{"project_id": "{NOWHERE}", "name": "T", "conversion_profile": {profile}}}'
+    inside = await client.post("/api/v1/sensors", content=body, headers=json_body)
+    surrogate = await client.post("/projects", content=b'{"\\ud800": 1, "\\ud800": 2}', headers=json_body)
+    assert (inside.status_code, names(inside)) == (422, ["a"])
+    assert (surrogate.status_code, names(surrogate)) == (422, ["?"])
+
+
+async def test_a_change_that_changes_nothing_is_refused_on_every_route(hub: Hub) -> None:
+    client = await hub.signed_in()
+    changes = [
+        (method, path)
+        for method, path, route in routes(hub.app)
+        if method == "PATCH" or (method == "PUT" and takes_any_part(route.body_field.field_info.annotation))
+    ]
+    assert ("PATCH", "/api/v1/sensors/{sensor_id}") in changes
+    project = (await client.post("/projects", json={"name": "Lab"})).json()["id"]
+    for method, path in changes:
+        named = filled(path).replace(f"/projects/{NOWHERE}", f"/projects/{project}")
+        answer = await client.request(method, named, json={})
+        assert answer.status_code == 422, (method, path, answer.text)
+        assert answer.json()["code"] == "invalid_field", (method, path)
+
+
+def test_the_document_says_that_a_change_must_change_something() -> None:
+    schemas = openapi_document(create_app(HubSettings()))["components"]["schemas"]
+    assert schemas["SensorChange"]["minProperties"] == 1
+    assert "minProperties" not in schemas["NewProject"]
