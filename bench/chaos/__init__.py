@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.chaos.faults import FAULTS
-from bench.chaos.run import Figures, play
+from bench.chaos.report import Figures
+from bench.chaos.run import play
 
 __all__ = ["add_arguments", "passed", "run"]
 

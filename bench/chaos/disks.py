@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from bench.chaos import damage
+from bench.chaos import damage, harm
 from bench.chaos.scene import Scene, agent_down
-from bench.chaos.server import Server, now_us
+from bench.chaos.server import Server
 from bench.chaos.stack import copy, wait_until
 from bench.chaos.watch import Spool
 
@@ -30,10 +30,8 @@ def corrupt_batches(scene: Scene) -> str:
     which = scene.agent()
     scene.stack.links.cut("agents")
     scene.seconds(1.0, 2.5)
-    with agent_down(scene, which) as spool:
-        scene.watch.evidence[which].look(spool.path, down=True)
+    with agent_down(scene, which) as spool, harm.noted(scene.watch.evidence[which], spool.path):
         flipped = damage.flip_batches(spool.path, scene.random, scene.random.randint(1, 4))
-        scene.watch.evidence[which].reread(spool.path)
     scene.stack.links.heal("agents", reset=False)
     return f"{flipped} batches of agent {which} corrupted on disk"
 
@@ -43,10 +41,8 @@ def corrupt_pages(scene: Scene) -> str:
     which = scene.agent()
     scene.stack.links.cut("agents")
     scene.seconds(1.0, 2.5)
-    with agent_down(scene, which) as spool:
-        scene.watch.evidence[which].look(spool.path, down=True)
+    with agent_down(scene, which) as spool, harm.noted(scene.watch.evidence[which], spool.path):
         pages = damage.overwrite_pages(spool.path, scene.random)
-        scene.watch.evidence[which].reread(spool.path)
     scene.stack.links.heal("agents", reset=False)
     return f"{len(pages)} pages of agent {which}'s spool overwritten"
 
@@ -56,7 +52,6 @@ def restore_spool(scene: Scene) -> str:
     which = scene.agent()
     agent = scene.stack.agents[which]
     kept = agent.folder.parent / f"{agent.folder.name}-copy"
-    began_us = now_us()
     with agent_down(scene, which):
         copy(agent.data_dir, kept)
     scene.seconds(3.0, 5.0)
@@ -72,7 +67,6 @@ def restore_spool(scene: Scene) -> str:
             gone = before.pending - after.pending
         destroyed = evidence.withdraw(gone)
     shutil.rmtree(kept)
-    scene.since_us = min(scene.since_us, began_us)
     return f"spool of agent {which} restored from a copy; {destroyed} undelivered readings went with the newer disk"
 
 
@@ -90,9 +84,8 @@ def clone_agent(scene: Scene) -> str:
     scene.seconds(0.5, 1.5)
     scene.stack.links.heal("agents", reset=False)
     both_s = scene.seconds(2.0, 4.0)
-    with scene.watch.outage(which):
-        clone.stop()
-        _drain_clone(scene, spool, clone)
+    clone.stop()
+    _drain_clone(scene, spool, clone)
     return f"agent {which} cloned, both ran for {both_s:.1f} s"
 
 
@@ -100,7 +93,6 @@ def restore_database(scene: Scene) -> str:
     """The database goes back to a file-level copy made before the last acknowledgements; nobody tells the hub."""
     stack, with_hub = scene.stack, scene.random.random() < 0.5
     kept = stack.folder / "database-copy"
-    began_us = now_us()
     stack.database.stop()
     copy(stack.database_folder, kept)
     stack.database.start()
@@ -113,12 +105,11 @@ def restore_database(scene: Scene) -> str:
     if with_hub:
         stack.hub.start(wait=False)
     shutil.rmtree(kept)
-    scene.since_us = min(scene.since_us, began_us)
     return f"database restored to {went_on_s:.1f} s ago{', the hub killed meanwhile' if with_hub else ''}"
 
 
 def _drain_clone(scene: Scene, spool: Spool, clone: Server) -> None:
-    """What the clone took it may still deliver: start it once more without its instrument if something is left."""
+    """What the clone took it may still deliver: start it once more if something is left."""
     spool.down = True
     evidence = scene.watch.evidence[spool.agent]
     left = evidence.look(spool.path, down=True)

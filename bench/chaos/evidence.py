@@ -12,9 +12,8 @@ import sqlite3
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +29,9 @@ Identity = tuple[bytes, int]
 
 POINT_SHIFT = 32
 AGENT_SHIFT = 48
+NUMBER = np.int64((1 << POINT_SHIFT) - 1)
 _IDENTITY = struct.Struct("<28x16sQ")
 _PENDING, _ACKED, _QUARANTINED = 0, 1, 2
-_LATEST = 20
 _BATCH = (
     "SELECT b.id, e.epoch, b.seq, b.kind, c.content FROM batches b JOIN epochs e ON e.ref = b.epoch"
     " JOIN contents c ON c.id = b.id"
@@ -42,10 +41,19 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One batch of readings that was seen in a spool."""
+    """One batch of readings that was seen in a spool; its first and last number, and its times by the agent's clock."""
 
     keys: Keys
+    first: int
+    last: int
     from_us: int
+    to_us: int
+
+    @staticmethod
+    def of(keys: Keys, from_us: int, to_us: int) -> Taken:
+        """With the numbers found from the keys."""
+        numbers = keys & NUMBER
+        return Taken(keys, int(numbers.min()), int(numbers.max()), from_us, to_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +72,18 @@ class Evidence:
         agent: its number.
 
     Attributes:
+        last: the greatest number that was taken.
+        destroyed: keys that went with a disk that somebody replaced.
+        harmed: batches that somebody damaged on the disk beyond reading; no others may be given up as corrupt.
         foreign: batches whose own identity is not that of their row.
         unnamed: batches whose dictionary was destroyed before it was seen; they are not judged.
     """
 
     agent: int
     taken: dict[Identity, Taken] = field(default_factory=dict)
+    last: int = 0
+    destroyed: list[Keys] = field(default_factory=list)
+    harmed: set[Identity] = field(default_factory=set)
     foreign: int = 0
     unnamed: int = 0
     _points: dict[tuple[bytes, int], int] = field(default_factory=dict)
@@ -79,15 +93,13 @@ class Evidence:
         """Read what is new, and what stands where. Returns: None when the file cannot be read now.
 
         Args:
-            down: nobody runs on it: a copy is read, so that SQLite does not tidy up the original.
+            down: nobody runs on it: a copy is read.
         """
         try:
             if not down:
                 return self._read(spool, spool)
-            with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-                files = [str(path) for path in spool.parent.glob("spool.db*")]
-                subprocess.run(["cp", *files, folder], check=True, timeout=60)
-                return self._read(Path(folder) / spool.name, spool)
+            with copy_of(spool) as copied:
+                return self._read(copied, spool)
         except (sqlite3.Error, OSError, subprocess.SubprocessError):
             return None
 
@@ -97,21 +109,22 @@ class Evidence:
 
     def withdraw(self, identities: Iterable[Identity]) -> int:
         """Somebody has destroyed what was taken, disk and all. Returns: how many readings that were."""
-        return sum(len(gone.keys) for identity in identities if (gone := self.taken.pop(identity, None)) is not None)
+        gone = [taken.keys for identity in identities if (taken := self.taken.pop(identity, None)) is not None]
+        self.destroyed += gone
+        return sum(map(len, gone))
 
-    def keys(self, *, since_us: int = 0, without: Iterable[Identity] = ()) -> Keys:
-        """Everything taken since a time, but for some batches."""
-        left_out = set(without)
+    def copy(self) -> Evidence:
+        """As it stands now, for a judge who takes his time."""
+        return Evidence(self.agent, dict(self.taken), self.last, list(self.destroyed), set(self.harmed))
+
+    def keys(self, first: int = 1) -> Keys:
+        """Everything taken from a number on."""
         parts = [
-            batch.keys
-            for identity, batch in self.taken.items()
-            if batch.from_us >= since_us and identity not in left_out
+            batch.keys if batch.first >= first else batch.keys[(batch.keys & NUMBER) >= first]
+            for batch in self.taken.values()
+            if batch.last >= first
         ]
         return np.concatenate(parts) if parts else _NONE
-
-    def latest(self) -> list[Taken]:
-        """The batches that were seen last."""
-        return [self.taken[identity] for identity in islice(reversed(self.taken), _LATEST)]
 
     def of(self, identities: Iterable[Identity]) -> Keys:
         """What is in these batches, as far as they were seen."""
@@ -123,7 +136,9 @@ class Evidence:
             db.execute("BEGIN")
             try:
                 self._read_new(db, known_as)
-                return _standing(db)
+                standing = _standing(db)
+                self._read_rewritten(db, standing)
+                return standing
             except sqlite3.DatabaseError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
                     raise
@@ -135,6 +150,12 @@ class Evidence:
             for row in db.execute(f"{_BATCH} WHERE b.id > ? AND b.kind = ? ORDER BY b.id", (after, kind)):
                 self._note(row)
                 self._read_through[known_as] = max(self._read_through.get(known_as, 0), row[0])
+
+    def _read_rewritten(self, db: sqlite3.Connection, standing: Standing) -> None:
+        """Thinned and relabelled batches have a new identity in an old row."""
+        for epoch, seq in (standing.pending | standing.quarantined) - self.taken.keys():
+            for row in db.execute(f"{_BATCH} WHERE e.epoch = ? AND b.seq = ?", (epoch, seq)):
+                self._note(row)
 
     def _read_around_damage(self, db: sqlite3.Connection) -> Standing:
         """Batch by batch: damage that the agent has not come across yet must not blind the one who did it."""
@@ -173,7 +194,18 @@ class Evidence:
                 return
             points = np.array(known, np.int64)[places]
             keys = key_of(self.agent, points, columns.raw.astype(np.int64))
-            self.taken[identity] = Taken(keys, int(columns.timestamp_us.min()))
+            times_us = columns.timestamp_us
+            self.taken[identity] = taken = Taken.of(keys, int(times_us.min()), int(times_us.max()))
+            self.last = max(self.last, taken.last)
+
+
+@contextlib.contextmanager
+def copy_of(spool: Path) -> Iterator[Path]:
+    """The file with its log, so that SQLite does not tidy up the original."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        files = [str(path) for path in spool.parent.glob("spool.db*")]
+        subprocess.run(["cp", *files, folder], check=True, timeout=60)
+        yield Path(folder) / spool.name
 
 
 def _standing(db: sqlite3.Connection) -> Standing:

@@ -5,7 +5,6 @@ Each draws its parameters from a `Random` of its own round, and says in a senten
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from random import Random
 
@@ -17,8 +16,10 @@ from bench.chaos.disks import (
     restore_database,
     restore_spool,
 )
+from bench.chaos.quotas import fill_quota_block, fill_quota_oldest, fill_quota_thin
 from bench.chaos.scene import Scene, agent_down
 from bench.chaos.server import Server
+from bench.chaos.times import step_agent_clock, step_hub_clock
 
 _SEAMS = ("agents", "hub-broker", "hub-database")
 
@@ -37,12 +38,11 @@ def kill_agent(scene: Scene) -> str:
 def freeze_agent(scene: Scene) -> str:
     """SIGSTOP of an agent."""
     which = scene.agent()
-    with scene.watch.outage(which):
-        server = scene.stack.agents[which].server
+    server = scene.stack.agents[which].server
+    with scene.watch.interrupted(which):
         server.freeze()
         frozen_s = scene.seconds(1.0, 5.0)
         server.thaw()
-        time.sleep(0.5)
     return f"agent {which} frozen for {frozen_s:.1f} s"
 
 
@@ -134,14 +134,13 @@ def stall_link(scene: Scene) -> str:
 
 
 def cut_instrument(scene: Scene) -> str:
-    """An instrument's line is reset."""
+    """An instrument's line is reset, and refuses connections."""
     which = scene.agent()
     seam = f"instrument-{scene.stack.agents[which].name}"
-    with scene.watch.outage(which):
+    with scene.watch.interrupted(which):
         scene.stack.links.cut(seam)
         cut_s = scene.seconds(0.2, 2.0)
         scene.stack.links.heal(seam, reset=False)
-        time.sleep(1.5)
     return f"link {seam} cut for {cut_s:.1f} s"
 
 
@@ -167,6 +166,11 @@ FAULTS: tuple[Fault, ...] = (
     restore_spool,
     clone_agent,
     restore_database,
+    step_agent_clock,
+    step_hub_clock,
+    fill_quota_block,
+    fill_quota_oldest,
+    fill_quota_thin,
 )
 
 

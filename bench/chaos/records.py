@@ -8,15 +8,16 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import asyncpg
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.chaos.evidence import AGENT_SHIFT, Identity, Keys, key_of
+from bench.chaos.gaps import QUOTA, GapRecord
 
-_EPOCH_2000_US = 946_684_800_000_000
 _TIMEOUT_S = 120.0
 _ROW = np.dtype(
     [
@@ -24,97 +25,108 @@ _ROW = np.dtype(
         ("n1", ">i4"),
         ("series", ">i4"),
         ("n2", ">i4"),
-        ("time", ">i8"),
-        ("n3", ">i4"),
         ("raw", ">f8"),
     ]
 )
 _COPY_HEADER_BYTES, _COPY_TRAILER_BYTES = 19, 2
+_NONE: Keys = np.empty(0, np.int64)
 _NAME = re.compile(r"bench_(\w)\.p(\d+)")
+_GAPS = """
+select a.name, g.epoch_id, g.cause, g.record::text as record
+from gaps g join epochs e on e.id = g.epoch_id join agents a on a.id = e.agent_id
+"""
+_NAMES = "select epoch_id, ref, sensor_name from dictionary_series where epoch_id = any($1::integer[])"
+_DELIVERED = """
+select n.epoch, l.seq
+from unnest($1::bytea[], $2::bigint[], $3::bigint[]) n (epoch, first, last)
+join epochs e on e.epoch = n.epoch
+join ledger l on l.epoch_id = e.id and l.seq between n.first and n.last and l.readings > 0
+"""
 
-
-@dataclass(frozen=True, slots=True)
-class GapRecord:
-    """A gap that the product itself has recorded."""
-
-    agent: int
-    from_us: int
-    to_us: int
-    batches: tuple[tuple[bytes, int, int], ...]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The database at one moment, for some time range.
+    """The database at one moment, from some id on.
 
     Attributes:
         stored: int64 (n,), keys of all readings, sorted; equal ones stand side by side.
-        time_us: int64 (n,), their timestamps.
         set_aside: int64 (m,), keys of what is kept apart.
         repeated: readings that ingest found to be there already.
         reasons: why readings were set aside, and how many.
+        delivered: batches that a record of the quota names, and that are in the ledger.
     """
 
     stored: Keys
-    time_us: NDArray[np.int64]
     set_aside: Keys
     gaps: tuple[GapRecord, ...]
     repeated: int
     reasons: dict[str, int] = field(default_factory=dict)
-
-    def named(self) -> set[Identity]:
-        """Batches that a gap record says will not come."""
-        return {
-            (epoch, seq)
-            for gap in self.gaps
-            for epoch, first, last in gap.batches
-            for seq in range(first, min(last, first + 100_000) + 1)
-        }
+    delivered: frozenset[Identity] = frozenset()
 
 
-def read(url: str, agents: tuple[str, ...], since_us: int = 0) -> Records:
-    """All that is stored from a time on."""
-    return asyncio.run(_read(url, agents, since_us))
+def read(url: str, agents: tuple[str, ...], since_id: int = 0) -> Records:
+    """All that is stored from an id on, and everything that is said about the rest."""
+    return asyncio.run(_read(url, agents, since_id))
 
 
-async def _read(url: str, agents: tuple[str, ...], since_us: int) -> Records:
+def latest_id(url: str) -> int:
+    """An id such that whatever is taken from now on is stored with a greater one."""
+    return asyncio.run(_latest_id(url))
+
+
+async def _latest_id(url: str) -> int:
     connection = await _connected(url)
     try:
-        points = _points(
-            await connection.fetch("select r.id, s.name from series r join sensors s on s.id = r.sensor_id"), agents
-        )
-        since = f"timestamptz 'epoch' + {int(since_us)} * interval '1 microsecond'"
-        copied = io.BytesIO()
-        await connection.copy_from_query(
-            f"select series_id, time, raw from readings where time >= {since} and raw is not null",
-            output=copied,
-            format="binary",
-        )
-        rows = np.frombuffer(copied.getbuffer()[_COPY_HEADER_BYTES:-_COPY_TRAILER_BYTES], _ROW)
-        keys = _keys(rows["series"].astype(np.int64), rows["raw"].astype(np.int64), points)
-        order = np.argsort(keys, kind="stable")
-        time_us = rows["time"].astype(np.int64)[order] + _EPOCH_2000_US
-        asides = await connection.fetch("select sensor_name, raw, reason from set_aside")
-        parts = [_aside(row["sensor_name"], row["raw"], agents) for row in asides]
-        gaps = await connection.fetch(
-            "select a.name, extract(epoch from g.time_from) * 1e6 as from_us,"
-            " extract(epoch from g.time_to) * 1e6 as to_us, g.record::text as record"
-            " from gaps g join epochs e on e.id = g.epoch_id join agents a on a.id = e.agent_id"
-        )
-        repeated = await connection.fetchval("select coalesce(sum(repeated), 0) from ledger")
+        return int(await connection.fetchval("select coalesce(max(first_id), 0) from ledger"))
     finally:
         await connection.close(timeout=20)
-    return Records(
-        keys[order],
-        time_us,
-        np.concatenate(parts) if parts else np.empty(0, np.int64),
-        tuple(_gap(row, agents) for row in gaps),
-        int(repeated),
-        dict(sum((Counter({row["reason"]: len(row["raw"])}) for row in asides), Counter())),
+
+
+async def _read(url: str, agents: tuple[str, ...], since_id: int) -> Records:
+    connection = await _connected(url)
+    try:
+        asides = await connection.fetch("select sensor_name, raw, reason from set_aside")
+        gaps = await _gaps(connection, agents)
+        return Records(
+            await _stored(connection, agents, since_id),
+            np.concatenate([_NONE, *(_aside(row["sensor_name"], row["raw"], agents) for row in asides)]),
+            gaps,
+            int(await connection.fetchval("select coalesce(sum(repeated), 0) from ledger")),
+            dict(sum((Counter({row["reason"]: len(row["raw"])}) for row in asides), Counter())),
+            await _delivered(connection, gaps),
+        )
+    finally:
+        await connection.close(timeout=20)
+
+
+async def _stored(connection: Connection, agents: tuple[str, ...], since_id: int) -> Keys:
+    series = await connection.fetch("select r.id, s.name from series r join sensors s on s.id = r.sensor_id")
+    copied = io.BytesIO()
+    await connection.copy_from_query(
+        f"select series_id, raw from readings where id >= {int(since_id)} and raw is not null",
+        output=copied,
+        format="binary",
     )
+    rows = np.frombuffer(copied.getbuffer()[_COPY_HEADER_BYTES:-_COPY_TRAILER_BYTES], _ROW)
+    return np.sort(_keys(rows["series"].astype(np.int64), rows["raw"].astype(np.int64), _points(series, agents)))
 
 
-async def _connected(url: str) -> asyncpg.Connection[asyncpg.Record]:
+async def _gaps(connection: Connection, agents: tuple[str, ...]) -> tuple[GapRecord, ...]:
+    rows = await connection.fetch(_GAPS)
+    names = await connection.fetch(_NAMES, sorted({row["epoch_id"] for row in rows}))
+    points = {(row["epoch_id"], row["ref"]): _NAME.fullmatch(row["sensor_name"]) for row in names}
+    return tuple(_gap(row, agents, points) for row in rows)
+
+
+async def _delivered(connection: Connection, gaps: tuple[GapRecord, ...]) -> frozenset[Identity]:
+    ranges = [one for gap in gaps if gap.cause in QUOTA for one in gap.batches]
+    rows = await connection.fetch(_DELIVERED, *map(list, zip(*ranges, strict=True))) if ranges else ()
+    return frozenset((bytes(row["epoch"]), row["seq"]) for row in rows)
+
+
+async def _connected(url: str) -> Connection:
     """A connection, as soon as the server has recovered. Raises: what speaks against it after `_TIMEOUT_S`."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
@@ -153,7 +165,14 @@ def _aside(sensor: str, raw: list[float], agents: tuple[str, ...]) -> Keys:
     return key_of(agents.index(name[1]), np.full(len(numbers), int(name[2]), np.int64), numbers)
 
 
-def _gap(row: asyncpg.Record, agents: tuple[str, ...]) -> GapRecord:
+def _gap(
+    row: asyncpg.Record, agents: tuple[str, ...], points: Mapping[tuple[int, int], re.Match[str] | None]
+) -> GapRecord:
     record = json.loads(row["record"])
+    counts: Counter[int] = Counter()
+    for ref, count in record.get("counts", ()):
+        name = points.get((row["epoch_id"], ref))
+        counts[int(name[2]) if name else -1] += count
     batches = tuple((bytes.fromhex(epoch), first, last) for epoch, first, last in record.get("batches", ()))
-    return GapRecord(agents.index(row["name"]), int(row["from_us"]), int(row["to_us"]), batches)
+    times = record["from_us"], record["to_us"]
+    return GapRecord(agents.index(row["name"]), row["cause"], *times, record.get("readings", -1), counts, batches)

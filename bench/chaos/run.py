@@ -4,82 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from bench.chaos import records
 from bench.chaos.faults import FAULTS, Fault, deck
 from bench.chaos.instrument import POINTS, standing
-from bench.chaos.oracle import Judgement, judge
+from bench.chaos.oracle import Judgement, Seen, judge
+from bench.chaos.report import Figures, Report
 from bench.chaos.scene import Scene
-from bench.chaos.server import now_us
 from bench.chaos.stack import AGENTS, Stack, wait_until
 from bench.chaos.watch import Watch
 
 RECOVERY_TIMEOUT_S = 120.0
 NOTICE_TIMEOUT_S = 40.0
 WARM_UP_S = 3.0
-_MARGIN_US = 5_000_000
-
-
-@dataclass(slots=True)
-class Figures:
-    """What a run has shown."""
-
-    seed: int
-    rounds: int = 0
-    taken: int = 0
-    stored: int = 0
-    repeated: int = 0
-    set_aside: int = 0
-    set_aside_reasons: dict[str, int] = field(default_factory=dict)
-    lost: int = 0
-    duplicated: int = 0
-    gaps_unexplained: int = 0
-    quarantined: int = 0
-    waiting: int = 0
-    not_recovered: int = 0
-    polled: int = 0
-    readings_per_s: float = 0.0
-    seconds: float = 0.0
-    faults: dict[str, int] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For people and JSON."""
-        return {name: getattr(self, name) for name in Figures.__dataclass_fields__}
-
-
-class Report:
-    """Tells what happens: a line an event on standard error, and a bar under them on a terminal."""
-
-    def __init__(self, rounds: int) -> None:
-        self._rounds = rounds
-        self._began_s = time.monotonic()
-        self._bar = sys.stderr.isatty()
-        self.done = 0
-
-    def say(self, text: str) -> None:
-        """One event, with its time."""
-        clear = "\r\x1b[K" if self._bar else ""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        print(f"{clear}{at} +{time.monotonic() - self._began_s:6.1f} s  {text}", file=sys.stderr, flush=True)
-        if self._bar:
-            filled = 40 * self.done // max(self._rounds, 1)
-            print(f"\r[{'#' * filled}{'.' * (40 - filled)}] {self.done}/{self._rounds}", end="", file=sys.stderr)
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        """Take the bar away."""
-        if self._bar:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def play(*, rounds: int, seed: int, interval_s: float, only: Sequence[str], keep: str) -> Figures:
@@ -100,7 +44,7 @@ def play(*, rounds: int, seed: int, interval_s: float, only: Sequence[str], keep
             finally:
                 watch.end()
                 watcher.join(30)
-            clean = not (figures.lost or figures.duplicated or figures.gaps_unexplained or figures.not_recovered)
+            clean = figures.clean
         finally:
             stack.close()
             if not clean and not keep:
@@ -137,16 +81,29 @@ def _kept(logs: Path) -> Path:
     return kept
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A moment by the counters of the instruments, and an id that is less than those of all that is taken later."""
+
+    numbers: list[int]
+    id: int
+
+    @staticmethod
+    def of(stack: Stack) -> _Mark:
+        """Now."""
+        latest = records.latest_id(stack.database_url)
+        return _Mark([standing(agent.instrument_port) for agent in stack.agents], latest)
+
+
 def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures, report: Report) -> None:
     report.say(f"seed {figures.seed}: {len(faults)} rounds; logs in {stack.folder / 'logs'}")
-    began_us, began_s, polled = now_us(), time.monotonic(), _polled(stack)
+    began_s, before_began = time.monotonic(), _polled(stack)
+    before = _Mark.of(stack)
     time.sleep(WARM_UP_S)
-    since_us = began_us - _MARGIN_US
     for number, fault in enumerate(faults, start=1):
-        random = Random(f"{figures.seed}/{number}")
-        scene = Scene(stack, watch, random, since_us, number)
         report.say(f"round {number}: {fault.__name__}")
-        started_us = now_us()
+        mark = _Mark.of(stack)
+        scene = Scene(stack, watch, Random(f"{figures.seed}/{number}"), number)
         scene.seconds(0.0, 1.0)
         what = fault(scene)
         figures.faults[fault.__name__] += 1
@@ -154,14 +111,13 @@ def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures,
         if recovered_s is None:
             figures.not_recovered += 1
             report.say(f"round {number}: NOT RECOVERED within {RECOVERY_TIMEOUT_S:g} s")
-        verdict = _settled(stack, watch, scene.since_us)
+        verdict = _settled(stack, watch, before)
         report.done = figures.rounds = number
         report.say(f"round {number}: {what}; {_say(recovered_s, verdict)}")
         for example in verdict.examples:
             report.say(f"round {number}: {example}")
-        since_us = started_us - _MARGIN_US
-    figures.polled = _polled(stack) - polled
-    figures.readings_per_s = round(figures.polled / (time.monotonic() - began_s))
+        before = mark
+    figures.readings_per_s = round((_polled(stack) - before_began) / (time.monotonic() - began_s))
     _finish(stack, watch, figures, report)
 
 
@@ -172,8 +128,9 @@ def _polled(stack: Stack) -> int:
 
 def _recover(watch: Watch) -> float | None:
     """Wait until all that was taken by now is acknowledged. Returns: how long that took, None if it did not end."""
-    began_s, began_us = time.monotonic(), now_us()
-    if not wait_until(lambda: _all_sample(watch, began_us), RECOVERY_TIMEOUT_S):
+    began_s = time.monotonic()
+    counted = [watch.counted(agent) for agent in range(len(watch.agents))]
+    if not wait_until(lambda: _all_sample(watch, counted), RECOVERY_TIMEOUT_S):
         return None
     before = watch.standing()
     if before is None:
@@ -190,34 +147,39 @@ def _recover(watch: Watch) -> float | None:
     return time.monotonic() - began_s if wait_until(settled, RECOVERY_TIMEOUT_S, every_s=0.5) else None
 
 
-def _settled(stack: Stack, watch: Watch, since_us: int) -> Judgement:
+def _all_sample(watch: Watch, counted: Sequence[int]) -> bool:
+    """Whether every agent has taken something beyond these numbers."""
+    watch.standing()
+    return all(one.last > number for one, number in zip(watch.evidence, counted, strict=True))
+
+
+def _settled(stack: Stack, watch: Watch, since: _Mark) -> Judgement:
     """The verdict, once it is clean; the last one, when it does not become so.
 
     What was acknowledged before the database was put back is offered again only when somebody has noticed that.
     """
     deadline = time.monotonic() + NOTICE_TIMEOUT_S
     while True:
-        verdict = _compare(stack, watch, since_us)
+        verdict = judge(*_compared(stack, watch, since))
         if verdict.clean or time.monotonic() > deadline:
             return verdict
         time.sleep(1.0)
 
 
-def _all_sample(watch: Watch, since_us: int) -> bool:
-    """Whether every agent has taken something since then."""
-    watch.standing()
-    return all(any(batch.from_us >= since_us for batch in one.latest()) for one in watch.evidence)
+def _compared(
+    stack: Stack, watch: Watch, since: _Mark, last: Sequence[int] | None = None
+) -> tuple[list[Seen], records.Records]:
+    """Spools first, database second: what was acknowledged in between is then found in both, never in neither.
 
-
-def _compare(stack: Stack, watch: Watch, since_us: int) -> Judgement:
-    """Spools first, database second: what was acknowledged in between is then found in both, never in neither."""
+    Args:
+        last: the numbers with which the comparison ends; None for the last that were taken, for whatever was given out
+            before these has been taken or never will be.
+    """
     standings = watch.standing()
     if standings is None:
         raise RuntimeError("a spool cannot be read")
-    seen = [dict(one.taken) for one in watch.evidence]
-    found = records.read(stack.database_url, AGENTS, since_us - _MARGIN_US)
-    frozen = [type(one)(one.agent, taken) for one, taken in zip(watch.evidence, seen, strict=True)]
-    return judge(frozen, standings, found, watch.outages, since_us=since_us)
+    seen = watch.seen(standings, [number + 1 for number in since.numbers], last)
+    return seen, records.read(stack.database_url, AGENTS, since.id)
 
 
 def _say(recovered_s: float | None, verdict: Judgement) -> str:
@@ -230,22 +192,22 @@ def _say(recovered_s: float | None, verdict: Judgement) -> str:
 
 
 def _finish(stack: Stack, watch: Watch, figures: Figures, report: Report) -> None:
-    """Stop sampling, let everything drain, and compare all of it."""
+    """Stop sampling, let everything drain, and compare all of it, up to where the instruments have counted."""
     if _recover(watch) is None:
         figures.not_recovered += 1
     for number, agent in enumerate(stack.agents):
-        watch.spools[number].down = True
         agent.server.stop()
-    verdict = _compare(stack, watch, 0)
-    figures.waiting = verdict.waiting
-    found = records.read(stack.database_url, AGENTS)
-    standings = watch.standing() or []
-    figures.taken = sum(len(batch.keys) for one in watch.evidence for batch in one.taken.values())
-    figures.stored, figures.repeated, figures.set_aside = verdict.stored, found.repeated, verdict.set_aside
-    figures.set_aside_reasons = found.reasons
+        watch.spools[number].down = True
+    counted = [watch.counted(agent) for agent in range(len(stack.agents))]
+    seen, found = _compared(stack, watch, _Mark([0] * len(counted), 0), counted)
+    verdict = judge(seen, found)
+    figures.polled = POINTS * sum(counted)
+    figures.taken, figures.stored, figures.repeated = verdict.taken, verdict.stored, found.repeated
+    figures.set_aside, figures.set_aside_reasons = verdict.set_aside, found.reasons
     figures.lost, figures.duplicated = verdict.lost, verdict.duplicated
-    figures.gaps_unexplained = verdict.unexplained
-    figures.quarantined = sum(len(spool.quarantined) for spools in standings for spool in spools)
+    figures.gaps_unexplained, figures.excused = verdict.unexplained, verdict.excused
+    figures.waiting = verdict.waiting
+    figures.quarantined = sum(len(spool.quarantined) for one in seen for spool in one.standing)
     report.say(f"all rounds: {_say(0.0, verdict)}, quarantined batches {figures.quarantined}")
     for example in verdict.examples:
         report.say(example)

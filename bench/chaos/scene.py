@@ -20,14 +20,12 @@ class Scene:
     """Where a fault happens.
 
     Attributes:
-        since_us: how far back the fault may reach; the comparison begins there.
         number: of the round.
     """
 
     stack: Stack
     watch: Watch
     random: Random
-    since_us: int = 0
     number: int = 0
 
     def agent(self) -> int:
@@ -45,8 +43,7 @@ class Scene:
 def agent_down(scene: Scene, which: int) -> Iterator[Spool]:
     """Kill an agent; what the body does to its disk is done while it is down."""
     server = scene.stack.agents[which].server
-    with scene.watch.down(which) as spool:
-        server.kill()
+    with scene.watch.down(which, server.kill) as spool:
         yield spool
         server.start()
         wait_until(lambda: _runs(spool.path), START_TIMEOUT_S)

@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+from bench.chaos import clocks
 from labrelay.up import child
 from labrelay.up.child import Child, ChildSpec
 
@@ -49,6 +50,8 @@ class Server:
         """Have it end in its own way; returns when nothing of it is left."""
         if self._running is not None:
             self._running.stop()
+            if self._running.pid is not None:
+                clocks.tidy(self._running.pid)
             self._running = None
 
     def freeze(self) -> None:

@@ -13,13 +13,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from bench.chaos.clocks import WallClock
 from bench.chaos.instrument import POINTS
 from bench.chaos.links import Links
 from bench.chaos.server import Server
@@ -28,6 +29,8 @@ from labrelay.up.child import ChildSpec
 from shared.errors import LabrelayError
 
 AGENTS = ("a", "b")
+FLUSH_S = 0.2
+"""How long a reading waits for others before it is committed; the agent's default at this rate."""
 SMALL_DISK_BYTES = 192 * 1024 * 1024
 _ADMIN_PASSWORD = "Correct-Horse-1"
 _HTTP_TIMEOUT_S = 30.0
@@ -36,14 +39,22 @@ _READY_TIMEOUT_S = 60.0
 
 @dataclass(slots=True)
 class Agent:
-    """An agent, its instrument, and where it keeps its data."""
+    """An agent, its instrument, and where it keeps its data.
+
+    Attributes:
+        interval_s: between two polls; what it runs with, or ran with last.
+        line_port: where the line to the instrument begins.
+    """
 
     name: str
     folder: Path
     config: Path
+    clock: WallClock
+    interval_s: float
     server: Server
     instrument: Server
     instrument_port: int
+    line_port: int
     small_disk: bool
 
     @property
@@ -56,12 +67,24 @@ class Agent:
         """The spool's file."""
         return self.data_dir / "spool.db"
 
+    def configure(self, interval_s: float, *, flush_s: float = FLUSH_S, more: Sequence[str] = ()) -> None:
+        """Write its configuration, for the next start; `more` are lines of other tables."""
+        self.interval_s = interval_s
+        device = f"bench_{self.name}"
+        lines = ["[hub]", "silence_s = 10", *more]
+        lines += [f"[devices.{device}]", 'driver = "modbus-tcp"', 'host = "127.0.0.1"', f"port = {self.line_port}"]
+        lines += [f"interval_s = {interval_s}", f"flush_interval_s = {flush_s}", "timeout_s = 3"]
+        lines += [f"[devices.{device}.points]"]
+        lines += [f'p{n:02d} = {{ register = "holding:{2 * n}", type = "uint32" }}' for n in range(POINTS)]
+        self.config.write_text("\n".join(lines) + "\n")
+
     def clone(self, number: int) -> tuple[Path, Server]:
         """A copy of the agent's disk, and a process to run on it. The agent must be down."""
         folder = self.folder.parent / f"{self.folder.name}-clone-{number}"
         folder.mkdir()
         copy(self.data_dir, folder / "data")
-        return folder / "data" / "spool.db", Server(_agent_spec(f"{self.name}-clone-{number}", folder, self.config))
+        name = f"{self.name}-clone-{number}"
+        return folder / "data" / "spool.db", Server(_agent_spec(name, folder, self.config, self.clock))
 
 
 class Stack:
@@ -88,6 +111,7 @@ class Stack:
         )
         self.broker = Server(self._broker.spec)
         self._hub_port = ports.free_port()
+        self.hub_clock = WallClock(folder / "hub-clock")
         self.hub = Server(self._hub_spec())
         self.agents = [self._agent(name) for name in AGENTS]
 
@@ -159,7 +183,8 @@ class Stack:
         }
         lines = [f"{key} = {value if isinstance(value, int) else repr(value)}" for key, value in settings.items()]
         (folder / "hub.toml").write_text("\n".join(lines) + "\n")
-        return self._spec("hub", "hub", "run", "--config", str(folder / "hub.toml"), ready=self._hub_ready)
+        command = (*self.hub_clock.program("labrelay.cli"), "hub", "run", "--config", str(folder / "hub.toml"))
+        return self._spec("hub", command, self._hub_ready)
 
     def _hub_ready(self) -> bool:
         try:
@@ -172,15 +197,22 @@ class Stack:
         folder.mkdir()
         port = ports.free_port()
         small = name == AGENTS[-1] and self._mount(folder)
-        config = self.folder / f"agent-{name}.toml"
-        config.write_text(_agent_config(name, self.links.add(f"instrument-{name}", port), self._interval_s))
-        spec = self._spec(
-            f"instrument-{name}",
-            program=("bench.chaos.instrument", str(port)),
-            ready=lambda: ports.accepts("127.0.0.1", port),
+        config, clock = self.folder / f"agent-{name}.toml", WallClock(self.folder / f"agent-{name}-clock")
+        instrument = (sys.executable, "-m", "bench.chaos.instrument", str(port))
+        agent = Agent(
+            name,
+            folder,
+            config,
+            clock,
+            self._interval_s,
+            Server(_agent_spec(f"agent-{name}", folder, config, clock)),
+            Server(self._spec(f"instrument-{name}", instrument, lambda: ports.accepts("127.0.0.1", port))),
+            port,
+            self.links.add(f"instrument-{name}", port),
+            small,
         )
-        server = Server(_agent_spec(f"agent-{name}", folder, config, logs=self.folder / "logs"))
-        return Agent(name, folder, config, server, Server(spec), port, small)
+        agent.configure(self._interval_s)
+        return agent
 
     def _mount(self, folder: Path) -> bool:
         """A disk that can be filled; only root may make one."""
@@ -197,16 +229,10 @@ class Stack:
         command += ["--config", str(agent.config), "--data-dir", str(agent.data_dir)]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
-    def _spec(
-        self,
-        name: str,
-        *arguments: str,
-        program: tuple[str, ...] = ("labrelay.cli",),
-        ready: Callable[[], bool] = lambda: True,
-    ) -> ChildSpec:
+    def _spec(self, name: str, command: tuple[str, ...], ready: Callable[[], bool]) -> ChildSpec:
         return ChildSpec(
             name=name,
-            command=(sys.executable, "-m", *program, *arguments),
+            command=command,
             run_dir=self.folder / "run",
             log_dir=self.folder / "logs",
             ready=ready,
@@ -214,18 +240,10 @@ class Stack:
         )
 
 
-def _agent_spec(name: str, folder: Path, config: Path, *, logs: Path | None = None) -> ChildSpec:
-    command = [sys.executable, "-m", "labrelay.cli", "agent", "run", "--config", str(config)]
-    command += ["--data-dir", str(folder / "data")]
-    place = logs or config.parent / "logs"
-    return ChildSpec(name=name, command=tuple(command), run_dir=config.parent / "run", log_dir=place)
-
-
-def _agent_config(name: str, port: int, interval_s: float) -> str:
-    lines = ["[hub]", "silence_s = 10", f"[devices.bench_{name}]", 'driver = "modbus-tcp"', 'host = "127.0.0.1"']
-    lines += [f"port = {port}", f"interval_s = {interval_s}", "timeout_s = 3", f"[devices.bench_{name}.points]"]
-    lines += [f'p{n:02d} = {{ register = "holding:{2 * n}", type = "uint32" }}' for n in range(POINTS)]
-    return "\n".join(lines) + "\n"
+def _agent_spec(name: str, folder: Path, config: Path, clock: WallClock) -> ChildSpec:
+    command = (*clock.program("labrelay.cli"), "agent", "run", "--config", str(config))
+    command += ("--data-dir", str(folder / "data"))
+    return ChildSpec(name=name, command=command, run_dir=config.parent / "run", log_dir=config.parent / "logs")
 
 
 def copy(source: Path, target: Path) -> None:

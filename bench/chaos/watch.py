@@ -1,20 +1,26 @@
-"""Looks at the spools while everything runs, so that nothing is taken and deleted unseen."""
+"""Looks at the spools while everything runs, so that nothing is taken and deleted unseen; notes what was stopped."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.chaos.evidence import Evidence, Standing
-from bench.chaos.oracle import Outage
+from bench.chaos.gaps import Held
+from bench.chaos.instrument import standing
+from bench.chaos.oracle import Seen, Stop
 from bench.chaos.server import now_us
-from bench.chaos.stack import Stack
+from bench.chaos.stack import FLUSH_S, Agent, Stack
 
 EVERY_S = 1.0
+COMMIT_S = 0.8
+"""What a commit to a disk that others use too may take; readings that came meanwhile are not taken yet."""
+UNDER_WAY = 2
+"""Numbers on the line as it breaks, or given out since the counter was read."""
 _LOOKS = 20
 
 
@@ -33,16 +39,17 @@ class Watch:
 
     evidence: list[Evidence]
     spools: list[Spool]
-    outages: list[Outage] = field(default_factory=list)
+    agents: list[Agent]
+    stops: list[Stop] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     @staticmethod
     def of(stack: Stack) -> Watch:
         """For all agents of a stack."""
-        agents = enumerate(stack.agents)
-        spools = [Spool(number, agent.spool) for number, agent in agents]
-        return Watch([Evidence(spool.agent) for spool in spools], spools)
+        spools = [Spool(number, agent.spool) for number, agent in enumerate(stack.agents)]
+        return Watch([Evidence(spool.agent) for spool in spools], spools, stack.agents)
 
     def run(self) -> None:
         """Until `end`."""
@@ -55,25 +62,36 @@ class Watch:
         """Look no more."""
         self._ended.set()
 
+    def counted(self, agent: int) -> int:
+        """How far the agent's instrument has counted."""
+        return standing(self.agents[agent].instrument_port)
+
     @contextmanager
-    def outage(self, agent: int) -> Iterator[None]:
-        """Around a time in which an agent does not poll, or its instrument does not answer."""
-        began_us = now_us()
+    def interrupted(self, agent: int) -> Iterator[None]:
+        """Around a time in which answers of the agent's instrument may get lost on the way."""
+        first = self.counted(agent) - UNDER_WAY
         try:
             yield
         finally:
-            self.outages.append(Outage(agent, began_us, now_us()))
+            self.stops.append(Stop(agent, first, self.counted(agent) + UNDER_WAY))
 
     @contextmanager
-    def down(self, agent: int) -> Iterator[Spool]:
-        """Around a time in which the agent's process is gone: it ends inside, and starts again inside."""
-        with self.outage(agent), self._lock:
+    def down(self, agent: int, kill: Callable[[], None]) -> Iterator[Spool]:
+        """Kill an agent; inside it is gone, and started again."""
+        clock = self.agents[agent].clock
+        unsaved = round((FLUSH_S + COMMIT_S) / self.agents[agent].interval_s)
+        with self._lock:
             spool = self.spools[agent]
+            before_us = now_us() + round(clock.offset_s * 1e6)
+            kill()
+            last = self.counted(agent)
             spool.down = True
             try:
                 yield spool
             finally:
                 spool.down = False
+                after_us = now_us() + round(clock.offset_s * 1e6)
+                self.stops.append(Stop(agent, last - unsaved, last + 1, before_us, max(after_us, before_us)))
 
     def add(self, spool: Spool) -> None:
         """Another file of an agent."""
@@ -90,6 +108,22 @@ class Watch:
                     return None
                 found[spool.agent].append(seen)
         return found
+
+    def seen(
+        self, standings: Sequence[Sequence[Standing]], first: Sequence[int], last: Sequence[int] | None
+    ) -> list[Seen]:
+        """What there is to say of every agent now, about these numbers; None for all that were taken."""
+        return [
+            Seen(
+                one.copy(),
+                standings[agent],
+                first[agent],
+                one.last if last is None else last[agent],
+                [stop for stop in self.stops if stop.agent == agent],
+                [held for held in self.held if held.agent == agent],
+            )
+            for agent, one in enumerate(self.evidence)
+        ]
 
     def _look(self, spool: Spool) -> Standing | None:
         for _ in range(_LOOKS):

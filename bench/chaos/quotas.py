@@ -1,0 +1,97 @@
+"""Faults of quotas: an agent without a link takes more than its spool may hold, under each of the three policies."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.chaos.gaps import QUOTA, Held
+from bench.chaos.scene import Scene, agent_down
+from bench.chaos.server import now_us
+from bench.chaos.stack import wait_until
+from shared import wire
+from shared.records import Gap
+
+_QUOTA_BYTES = 256 * 1024
+_INTERVAL_S, _FLUSH_S = 0.005, 0.001
+"""A batch for every poll, so that the quota is soon reached: their heads do not compress."""
+_QUEUE_READINGS = 3_000
+_RUNS_POLLS = 100
+_FULL_TIMEOUT_S = 120.0
+_STILL_S = 0.6
+
+
+def fill_quota_oldest(scene: Scene) -> str:
+    """The oldest readings have to go."""
+    return _drop(scene, "oldest")
+
+
+def fill_quota_thin(scene: Scene) -> str:
+    """Every second of the oldest readings has to go."""
+    return _drop(scene, "thin")
+
+
+def fill_quota_block(scene: Scene) -> str:
+    """No readings are taken while there is no room."""
+    which = scene.agent()
+    agent = scene.stack.agents[which]
+    with _small_quota(scene, which, "block"):
+        from_us, from_s, before = now_us(), time.monotonic(), scene.watch.counted(which)
+        wait_until(lambda: scene.watch.counted(which) > before + _RUNS_POLLS, _FULL_TIMEOUT_S)
+        if not wait_until(lambda: _stands_still(scene, which), _FULL_TIMEOUT_S):
+            raise TimeoutError("a spool with the policy `block` has not filled")
+        blocked_s = scene.seconds(1.0, 3.0)
+        scene.stack.links.heal("agents", reset=False)
+        still = scene.watch.counted(which)
+        if not wait_until(lambda: scene.watch.counted(which) > still + 2.0 / agent.interval_s, _FULL_TIMEOUT_S):
+            raise TimeoutError("an agent does not take readings again")
+        polls = round((time.monotonic() - from_s) / agent.interval_s) - (scene.watch.counted(which) - before)
+        scene.watch.held.append(Held(which, from_us, now_us(), polls))
+        time.sleep(1.0)  # for the record to be on the disk
+    return f"agent {which} at its quota for {blocked_s:.1f} s, policy block; {polls} polls not made"
+
+
+def _drop(scene: Scene, policy: str) -> str:
+    which = scene.agent()
+    with _small_quota(scene, which, policy):
+        spool = scene.stack.agents[which].spool
+        if not wait_until(lambda: _has_dropped(spool), _FULL_TIMEOUT_S):
+            raise TimeoutError(f"a spool with the policy `{policy}` has dropped nothing")
+        beyond_s = scene.seconds(1.0, 4.0)
+        scene.stack.links.heal("agents", reset=False)
+        scene.seconds(0.0, 2.0)
+    return f"agent {which} beyond its quota for {beyond_s:.1f} s, policy {policy}"
+
+
+@contextlib.contextmanager
+def _small_quota(scene: Scene, which: int, policy: str) -> Iterator[None]:
+    """Restart an agent with a small quota and quicker polls, and without a link; and in the end as it was."""
+    agent = scene.stack.agents[which]
+    before_s = agent.interval_s
+    scene.stack.links.cut("agents")
+    with agent_down(scene, which):
+        more = ["[spool]", f"quota_bytes = {_QUOTA_BYTES}", f'policy = "{policy}"']
+        more += ["[agent]", f"queue_readings = {_QUEUE_READINGS}"]
+        agent.configure(_INTERVAL_S, flush_s=_FLUSH_S, more=more)
+    try:
+        yield
+    finally:
+        with agent_down(scene, which):
+            agent.configure(before_s)
+
+
+def _stands_still(scene: Scene, which: int) -> bool:
+    before = scene.watch.counted(which)
+    time.sleep(_STILL_S)
+    return scene.watch.counted(which) <= before + 1
+
+
+def _has_dropped(spool: Path) -> bool:
+    """Whether a record of the quota waits on the disk."""
+    with contextlib.closing(sqlite3.connect(f"file:{spool}?mode=ro", uri=True, timeout=2.0)) as db:
+        sql = "SELECT c.content FROM batches b JOIN contents c ON c.id = b.id WHERE b.kind = ? AND b.standing = 0"
+        records = [wire.decode(bytes(row[0])).content for row in db.execute(sql, (int(wire.Kind.GAP),))]
+    return any(isinstance(record, Gap) and record.cause in QUOTA for record in records)
