@@ -69,6 +69,10 @@ class TokenSigner:
         user_id, family, expires_s = _PAYLOAD.unpack(payload)
         return AccessClaims(UUID(bytes=user_id), UUID(bytes=family), expires_s) if now_s < expires_s else None
 
+    def derive(self, purpose: str, content: bytes) -> str:
+        """A token of 256 bits that can be made again: by whoever has the key, out of what is no secret."""
+        return _encode(hmac.digest(self._key, f"labrelay {purpose}\0".encode() + content, "sha256"))
+
     def _signature(self, payload: bytes) -> bytes:
         return hmac.digest(self._key, b"labrelay access\0" + payload, "sha256")
 

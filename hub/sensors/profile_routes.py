@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 
 from hub.access.identity import CurrentUser, Role
 from hub.access.rules import EDITOR, OWNER, VIEWER, rule
-from hub.database.pool import Connection, acquire, transaction
+from hub.database.pool import Connection, acquire
 from hub.errors import invalid, not_found
+from hub.events.change import Change, CurrentChanges
 from hub.paging import Paging
 from hub.sensors import profiles, store
 from hub.sensors.access import find_sensor, unique_names
+from hub.sensors.history import profile_event, publication_events
 from hub.sensors.rules import ProfileStatus
 from hub.sensors.store import Row
 from hub.sensors.views import NewProfile, Profiles, ProfileView, Publication
@@ -38,51 +40,58 @@ async def list_profiles(
     return Profiles(conversion_profiles=views, total=total, page=paging.page, page_size=paging.page_size)
 
 
-@router.post("", status_code=201, dependencies=[rule(EDITOR)])
-async def add_profile(services: CurrentServices, user: CurrentUser, sensor_id: UUID, body: NewProfile) -> ProfileView:
+@router.post("", status_code=201, response_model=ProfileView, dependencies=[rule(EDITOR)])
+async def add_profile(changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, body: NewProfile) -> Response:
     """A draft. A payload that does not fit its kind is refused."""
+
+    async def create(change: Change) -> ProfileView:
+        await store.lock_catalogue(change.connection)
+        sensor = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
+        if body.sensor_id not in (None, sensor_id):
+            raise invalid("sensor_id", "is not the path's")
+        if body.project_id not in (None, sensor["project_id"]):
+            raise invalid("project_id", "is not the sensor's")
+        profile_id = await profiles.add(
+            change.connection,
+            sensor_id,
+            version=body.version,
+            kind=body.kind,
+            payload=body.payload,
+            valid_from=body.valid_from,
+            valid_to=body.valid_to,
+            created_by=user.id,
+            now=change.now,
+        )
+        row = await _find(change.connection, profile_id, sensor_id)
+        change.record(profile_event("conversion_profile.created", row, sensor["project_id"]))
+        return ProfileView(**dict(row))
+
     with unique_names():
-        async with transaction(services.pool) as connection:
-            await store.lock_catalogue(connection)
-            sensor = await find_sensor(connection, user, sensor_id, Role.EDITOR)
-            if body.sensor_id not in (None, sensor_id):
-                raise invalid("sensor_id", "is not the path's")
-            if body.project_id not in (None, sensor["project_id"]):
-                raise invalid("project_id", "is not the sensor's")
-            profile_id = await profiles.add(
-                connection,
-                sensor_id,
-                version=body.version,
-                kind=body.kind,
-                payload=body.payload,
-                valid_from=body.valid_from,
-                valid_to=body.valid_to,
-                created_by=user.id,
-                now=services.now(),
-            )
-            return ProfileView(**dict(await _find(connection, profile_id, sensor_id)))
+        return await changes.once(create)
 
 
 @router.post("/{profile_id}/publish", dependencies=[rule(OWNER)])
 async def publish_profile(
-    services: CurrentServices, user: CurrentUser, sensor_id: UUID, profile_id: UUID, body: Publication | None = None
+    changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, profile_id: UUID, body: Publication | None = None
 ) -> ProfileView:
     """Put a draft in force in place of the profile that is, or schedule it if its `valid_from` is still to come.
 
     A sensor's first profile, published without `valid_from`, holds for all earlier times too; later ones from now on.
     """
-    async with transaction(services.pool) as connection:
-        await store.lock_catalogue(connection)
-        await find_sensor(connection, user, sensor_id, Role.OWNER)
-        draft = await _find(connection, profile_id, sensor_id)
-        await profiles.publish(
-            connection,
+    async with changes.begin() as change:
+        await store.lock_catalogue(change.connection)
+        sensor = await find_sensor(change.connection, user, sensor_id, Role.OWNER)
+        draft = await _find(change.connection, profile_id, sensor_id)
+        published = await profiles.publish(
+            change.connection,
             draft,
             published_by=user.id,
             valid_from=body.valid_from if body else None,
-            now=services.now(),
+            now=change.now,
         )
-        return ProfileView(**dict(await _find(connection, profile_id, sensor_id)))
+        for event in await publication_events(change.connection, published, sensor["project_id"]):
+            change.record(event)
+        return ProfileView(**dict(await _find(change.connection, profile_id, sensor_id)))
 
 
 async def _find(connection: Connection, profile_id: UUID, sensor_id: UUID) -> Row:

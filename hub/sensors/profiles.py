@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from hub.database.ids import uuid7
-from hub.database.pool import Connection, Pool, transaction
+from hub.database.pool import Connection
 from hub.errors import conflict
 from hub.sensors.rules import ProfileStatus, in_force_from
 from hub.sensors.store import Row, lock_catalogue
@@ -40,6 +42,7 @@ _DEPRECATE = """
         status = 'deprecated',
         valid_to = greatest(valid_from, least(valid_to, $3))
     where sensor_id = $1 and id <> $2 and status = 'active'
+    returning id
 """
 _ACTIVATE = """
     update conversion_profiles set
@@ -49,11 +52,21 @@ _ACTIVATE = """
 """
 _SET_ACTIVE = "update sensors set active_profile_id = $2, updated_at = $3 where id = $1"
 _DUE = """
-    select id, sensor_id, valid_from from conversion_profiles
-    where status = 'scheduled' and valid_from <= $1
-    order by valid_from, id limit 1000
+    select p.id, p.sensor_id, p.valid_from, s.project_id
+    from conversion_profiles p join sensors s on s.id = p.sensor_id
+    where p.status = 'scheduled' and p.valid_from <= $1
+    order by p.valid_from, p.id limit 1000
 """
 _IS_DUE = "select exists (select from conversion_profiles where status = 'scheduled' and valid_from <= $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A profile that was put in force, or scheduled, and those that it has taken out of force."""
+
+    sensor_id: UUID
+    profile_id: UUID
+    deprecated: Sequence[UUID] = ()
 
 
 async def page(
@@ -95,7 +108,7 @@ async def publish(
     published_by: UUID,
     valid_from: datetime | None,
     now: datetime,
-) -> None:
+) -> Published:
     """Put a draft in force, or schedule it if its time is still to come.
 
     The catalogue must be locked (`lock_catalogue`), so that no ingest and no other publication is under way.
@@ -110,25 +123,24 @@ async def publish(
     asked = valid_from or profile["valid_from"]
     if asked is not None and asked > now:
         await connection.execute(_SCHEDULE, profile["id"], asked, published_by, now)
-        return
+        return Published(profile["sensor_id"], profile["id"])
     is_first = not await connection.fetchval(_WAS_PUBLISHED, profile["sensor_id"], profile["id"])
     start = in_force_from(asked, now, is_first=is_first)
-    await _activate(connection, profile["sensor_id"], profile["id"], start, published_by, now)
+    return await _activate(connection, profile["sensor_id"], profile["id"], start, published_by, now)
 
 
-async def activate_scheduled(pool: Pool, now: datetime) -> int:
+async def activate_scheduled(connection: Connection, now: datetime) -> list[tuple[UUID, Published]]:
     """Put in force what was scheduled and is due; any number of hubs may do so.
 
-    Returns: how many profiles. Raises: StorageUnavailable.
+    Returns: what was published, each with its sensor's primary project.
     """
-    async with transaction(pool) as connection:
-        if not await connection.fetchval(_IS_DUE, now):
-            return 0
-        await lock_catalogue(connection)
-        due = await connection.fetch(_DUE, now)
-        for row in due:
-            await _activate(connection, row["sensor_id"], row["id"], row["valid_from"], None, now)
-        return len(due)
+    if not await connection.fetchval(_IS_DUE, now):
+        return []
+    await lock_catalogue(connection)
+    return [
+        (row["project_id"], await _activate(connection, row["sensor_id"], row["id"], row["valid_from"], None, now))
+        for row in await connection.fetch(_DUE, now)
+    ]
 
 
 async def _activate(
@@ -138,7 +150,8 @@ async def _activate(
     valid_from: datetime | None,
     published_by: UUID | None,
     now: datetime,
-) -> None:
-    await connection.execute(_DEPRECATE, sensor_id, profile_id, valid_from or now)
+) -> Published:
+    rows = await connection.fetch(_DEPRECATE, sensor_id, profile_id, valid_from or now)
     await connection.execute(_ACTIVATE, profile_id, valid_from, published_by, now)
     await connection.execute(_SET_ACTIVE, sensor_id, profile_id, now)
+    return Published(sensor_id, profile_id, [row["id"] for row in rows])

@@ -5,21 +5,25 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 
 from hub.access.identity import CurrentUser, Role, User, member_of
 from hub.access.rules import EDITOR, SIGNED_IN, VIEWER, rule
-from hub.access.tokens import new_token, token_hash
+from hub.access.tokens import token_hash
 from hub.database.ids import uuid7
-from hub.database.pool import Connection, acquire, transaction
+from hub.database.pool import acquire
 from hub.errors import conflict, invalid, not_found
+from hub.events.change import Change, CurrentChanges
+from hub.events.event import PublicEvent
 from hub.fields import QueryText
 from hub.paging import Paging
-from hub.sensors import profiles, store
+from hub.sensors import profiles, store, tokens
 from hub.sensors.access import find_sensor, last_heard, unique_names, view_sensor
+from hub.sensors.history import profile_event, publication_events, sensor_event, shared_event
 from hub.sensors.profile_routes import router as profile_router
 from hub.sensors.rules import ConnectionStatus, SensorStatus, connection_status
 from hub.sensors.store import SensorFilter
+from hub.sensors.tokens import PREVIEW_LENGTH, KeptSensor
 from hub.sensors.views import (
     NewProfile,
     NewSensor,
@@ -31,13 +35,12 @@ from hub.sensors.views import (
     StatusSummary,
 )
 from hub.sensors.views import SensorView as View
-from hub.services import CurrentServices, Services
+from hub.services import CurrentServices
 from hub.telemetry.moments import Moment
 
 router = APIRouter(prefix="/api/v1/sensors", tags=["sensors"])
 router.include_router(profile_router)
 
-PREVIEW_LENGTH = 4
 ProjectId = Annotated[UUID | None, Query(description="Only sensors of this project.")]
 
 
@@ -81,27 +84,43 @@ async def summarise(services: CurrentServices, user: CurrentUser, project_id: Pr
     )
 
 
-@router.post("", status_code=201, dependencies=[rule(EDITOR)])
+@router.post("", status_code=201, response_model=SensorWithToken, dependencies=[rule(EDITOR)])
 async def add_sensor(
-    services: CurrentServices, user: CurrentUser, body: NewSensor, project_id: UUID | None = None
-) -> SensorWithToken:
-    """Make a sensor. Its token is shown in this answer and never again."""
+    services: CurrentServices,
+    changes: CurrentChanges,
+    user: CurrentUser,
+    body: NewSensor,
+    project_id: UUID | None = None,
+) -> Response:
+    """Make a sensor. Its token is shown in this answer and never again, but to a repeat with the same key."""
     primary = body.project_id or project_id
     if primary is None:
         raise invalid("project_id", "which project the sensor belongs to")
     await member_of(services, user, primary, Role.EDITOR)
-    sensor_id, token, now = uuid7(), new_token(), services.now()
+    sensor_id = uuid7()
+
+    async def create(change: Change) -> SensorWithToken:
+        if body.conversion_profile is not None:
+            await store.lock_catalogue(change.connection)
+        token = tokens.draw(services.signer, sensor_id, change.now, changes.key_text)
+        await store.add(
+            change.connection,
+            sensor_id,
+            primary,
+            body.fields(),
+            token_hash(token),
+            token[-PREVIEW_LENGTH:],
+            change.now,
+        )
+        if body.conversion_profile is not None:
+            await _publish_first(change, user, sensor_id, primary, body.conversion_profile)
+        view = view_sensor(services, await find_sensor(change.connection, user, sensor_id))
+        change.record(sensor_event(PublicEvent.SENSOR_REGISTERED, view))
+        return SensorWithToken(sensor=view, token=token)
+
+    restored = tokens.restoring(services.signer, changes.key_text)
     with unique_names():
-        async with transaction(services.pool) as connection:
-            if body.conversion_profile is not None:
-                await store.lock_catalogue(connection)
-            await store.add(
-                connection, sensor_id, primary, body.fields(), token_hash(token), token[-PREVIEW_LENGTH:], now
-            )
-            if body.conversion_profile is not None:
-                await _publish_first(services, connection, user, sensor_id, body.conversion_profile)
-            row = await find_sensor(connection, user, sensor_id)
-    return SensorWithToken(sensor=view_sensor(services, row), token=token)
+        return await changes.once(create, stored=KeptSensor.of, restored=restored)
 
 
 @router.get("/{sensor_id}", dependencies=[rule(VIEWER)])
@@ -112,37 +131,49 @@ async def get_sensor(services: CurrentServices, user: CurrentUser, sensor_id: UU
 
 
 @router.patch("/{sensor_id}", dependencies=[rule(EDITOR)])
-async def change_sensor(services: CurrentServices, user: CurrentUser, sensor_id: UUID, body: SensorChange) -> View:
+async def change_sensor(
+    services: CurrentServices, changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, body: SensorChange
+) -> View:
     """Rename or describe a sensor, or give it another status."""
     with unique_names():
-        async with transaction(services.pool) as connection:
-            await store.lock_catalogue(connection)
-            row = await find_sensor(connection, user, sensor_id, Role.EDITOR)
+        async with changes.begin() as change:
+            await store.lock_catalogue(change.connection)
+            row = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
             if body.project_id not in (None, row["project_id"]):
                 raise invalid("project_id", "the primary project of a sensor does not change")
-            await store.change(connection, sensor_id, body.fields(), services.now())
-            return view_sensor(services, await find_sensor(connection, user, sensor_id))
+            await store.change(change.connection, sensor_id, body.fields(), change.now)
+            view = view_sensor(services, await find_sensor(change.connection, user, sensor_id))
+            change.record(sensor_event("sensor.updated", view))
+            return view
 
 
 @router.delete("/{sensor_id}", status_code=204, dependencies=[rule(EDITOR)])
-async def delete_sensor(services: CurrentServices, user: CurrentUser, sensor_id: UUID) -> None:
+async def delete_sensor(services: CurrentServices, changes: CurrentChanges, user: CurrentUser, sensor_id: UUID) -> None:
     """Remove a sensor; its readings cannot be reached from then on, its name is free, agents stop sending it."""
-    async with transaction(services.pool) as connection:
-        await store.lock_catalogue(connection)
-        await find_sensor(connection, user, sensor_id, Role.EDITOR)
-        await store.delete(connection, sensor_id)
+    async with changes.begin() as change:
+        await store.lock_catalogue(change.connection)
+        row = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
+        await store.delete(change.connection, sensor_id)
+        change.record(sensor_event("sensor.deleted", view_sensor(services, row)))
     services.live.forget(sensor_id)
 
 
-@router.post("/{sensor_id}/rotate-token", dependencies=[rule(EDITOR)])
-async def rotate_token(services: CurrentServices, user: CurrentUser, sensor_id: UUID) -> SensorWithToken:
+@router.post("/{sensor_id}/rotate-token", response_model=SensorWithToken, dependencies=[rule(EDITOR)])
+async def rotate_token(
+    services: CurrentServices, changes: CurrentChanges, user: CurrentUser, sensor_id: UUID
+) -> Response:
     """Another token; the old one is refused from now on."""
-    token = new_token()
-    async with transaction(services.pool) as connection:
-        await find_sensor(connection, user, sensor_id, Role.EDITOR)
-        await store.set_token(connection, sensor_id, token_hash(token), token[-PREVIEW_LENGTH:], services.now())
-        row = await find_sensor(connection, user, sensor_id)
-    return SensorWithToken(sensor=view_sensor(services, row), token=token)
+
+    async def create(change: Change) -> SensorWithToken:
+        await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
+        token = tokens.draw(services.signer, sensor_id, change.now, changes.key_text)
+        await store.set_token(change.connection, sensor_id, token_hash(token), token[-PREVIEW_LENGTH:], change.now)
+        view = view_sensor(services, await find_sensor(change.connection, user, sensor_id))
+        change.record(sensor_event("sensor.token_rotated", view))
+        return SensorWithToken(sensor=view, token=token)
+
+    restored = tokens.restoring(services.signer, changes.key_text)
+    return await changes.once(create, status=200, stored=KeptSensor.of, restored=restored)
 
 
 @router.get("/{sensor_id}/projects", dependencies=[rule(VIEWER)])
@@ -153,34 +184,38 @@ async def list_projects(services: CurrentServices, user: CurrentUser, sensor_id:
         return ProjectIds(project_ids=await store.projects(connection, sensor_id))
 
 
-@router.post("/{sensor_id}/projects", status_code=201, dependencies=[rule(EDITOR)])
+@router.post("/{sensor_id}/projects", status_code=201, response_model=ProjectIds, dependencies=[rule(EDITOR)])
 async def add_project(
-    services: CurrentServices, user: CurrentUser, sensor_id: UUID, body: ProjectOfSensor
-) -> ProjectIds:
+    services: CurrentServices, changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, body: ProjectOfSensor
+) -> Response:
     """Show a sensor in one more project; takes the role of an editor in both."""
     await member_of(services, user, body.project_id, Role.EDITOR)
-    async with transaction(services.pool) as connection:
-        await find_sensor(connection, user, sensor_id, Role.EDITOR)
-        await store.add_project(connection, sensor_id, body.project_id)
-        return ProjectIds(project_ids=await store.projects(connection, sensor_id))
+
+    async def create(change: Change) -> ProjectIds:
+        row = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
+        await store.add_project(change.connection, sensor_id, body.project_id)
+        change.record(shared_event("sensor.shared", row, body.project_id))
+        return ProjectIds(project_ids=await store.projects(change.connection, sensor_id))
+
+    return await changes.once(create)
 
 
 # `{other_id}`: a rule looks at a path's `{project_id}` by itself, and here the sensor's primary project decides.
 @router.delete("/{sensor_id}/projects/{other_id}", status_code=204, dependencies=[rule(EDITOR)])
-async def remove_project(services: CurrentServices, user: CurrentUser, sensor_id: UUID, other_id: UUID) -> None:
+async def remove_project(changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, other_id: UUID) -> None:
     """Take a sensor out of a project. It stays in its primary one."""
-    async with transaction(services.pool) as connection:
-        row = await find_sensor(connection, user, sensor_id, Role.EDITOR)
+    async with changes.begin() as change:
+        row = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
         if other_id == row["project_id"]:
             raise conflict("a sensor stays in its primary project", code="primary_project")
-        if not await store.remove_project(connection, sensor_id, other_id):
+        if not await store.remove_project(change.connection, sensor_id, other_id):
             raise not_found("project of the sensor")
+        change.record(shared_event("sensor.unshared", row, other_id))
 
 
-async def _publish_first(
-    services: Services, connection: Connection, user: User, sensor_id: UUID, body: NewProfile
-) -> None:
+async def _publish_first(change: Change, user: User, sensor_id: UUID, project_id: UUID, body: NewProfile) -> None:
     """The profile that a sensor is made with is in force at once, as no reading can depend on it yet."""
+    connection = change.connection
     profile_id = await profiles.add(
         connection,
         sensor_id,
@@ -190,8 +225,11 @@ async def _publish_first(
         valid_from=body.valid_from,
         valid_to=body.valid_to,
         created_by=user.id,
-        now=services.now(),
+        now=change.now,
     )
     draft = await profiles.one(connection, profile_id, sensor_id)
     assert draft is not None
-    await profiles.publish(connection, draft, published_by=user.id, valid_from=None, now=services.now())
+    change.record(profile_event("conversion_profile.created", draft, project_id))
+    published = await profiles.publish(connection, draft, published_by=user.id, valid_from=None, now=change.now)
+    for event in await publication_events(connection, published, project_id):
+        change.record(event)

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from hub.database.pool import transaction
 from hub.sensors.profiles import activate_scheduled
 from tests.hub.conftest import Hub
 from tests.hub.sensors.test_sensors import SENSORS, join, new_project, new_sensor
@@ -57,8 +58,9 @@ async def test_a_profile_for_the_future_is_scheduled_and_activated_when_due(hub:
     soon = datetime.now(UTC) + timedelta(hours=1)
     scheduled = await publish(client, sensor, await draft(client, sensor, "2", valid_from=soon.isoformat()))
     assert scheduled["status"] == "scheduled"
-    assert await activate_scheduled(hub.services.pool, soon - timedelta(seconds=1)) == 0
-    assert await activate_scheduled(hub.services.pool, soon) == 1
+    async with transaction(hub.services.pool) as connection:
+        assert await activate_scheduled(connection, soon - timedelta(seconds=1)) == []
+        assert len(await activate_scheduled(connection, soon)) == 1
     assert await statuses(client, sensor) == {"1": "deprecated", "2": "active"}
     assert (await client.get(sensor)).json()["active_profile_id"] == scheduled["id"]
 
