@@ -26,7 +26,7 @@ _VISIBLE = """
 """
 _BY_WORDS = f"{_VISIBLE} and to_tsvector('simple', {_TEXT}) @@ to_tsquery('simple', $3)"
 _COUNT_BY_WORDS = f"select count(*) {_BY_WORDS}"
-_PAGE_BY_WORDS = f"""
+PAGE_BY_WORDS = f"""
     select {SELECTED} {_BY_WORDS}
     order by lower(e.name) = lower($4) desc,
         ts_rank(setweight(to_tsvector('simple', e.name), 'A')
@@ -35,7 +35,7 @@ _PAGE_BY_WORDS = f"""
         e.id desc
     limit $5 offset $6
 """
-_SET_LIKENESS = "select set_config('pg_trgm.word_similarity_threshold', $1, true)"
+SET_LIKENESS = "select set_config('pg_trgm.word_similarity_threshold', $1, true)"
 
 
 def words_of(text: str) -> list[str]:
@@ -60,10 +60,10 @@ async def find(
     total: int = await connection.fetchval(_COUNT_BY_WORDS, user_id, project_id, query)
     if total:
         asked = " ".join(words)
-        return await connection.fetch(_PAGE_BY_WORDS, user_id, project_id, query, asked, limit, offset), total
-    await connection.execute(_SET_LIKENESS, str(LIKENESS_LEAST))
+        return await connection.fetch(PAGE_BY_WORDS, user_id, project_id, query, asked, limit, offset), total
+    await connection.execute(SET_LIKENESS, str(LIKENESS_LEAST))
     total = await connection.fetchval(_count_alike(len(words)), user_id, project_id, *words)
-    rows = await connection.fetch(_page_alike(len(words)), user_id, project_id, *words, limit, offset)
+    rows = await connection.fetch(page_alike(len(words)), user_id, project_id, *words, limit, offset)
     return rows, total
 
 
@@ -82,7 +82,8 @@ def _count_alike(count: int) -> str:
     return f"select count(*) {_alike(count)}"
 
 
-def _page_alike(count: int) -> str:
+def page_alike(count: int) -> str:
+    """The statement that finds a page by `count` words that are like something."""
     places = range(3, 3 + count)
     in_name = " + ".join(f"word_similarity(${place}, lower(e.name))" for place in places)
     anywhere = " + ".join(f"word_similarity(${place}, {_TEXT})" for place in places)
