@@ -6,6 +6,7 @@ Each draws its parameters from a `Random` of its own round, and says in a senten
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 from random import Random
 
 from bench.chaos.disks import (
@@ -144,42 +145,28 @@ def cut_instrument(scene: Scene) -> str:
     return f"link {seam} cut for {cut_s:.1f} s"
 
 
-FAULTS: tuple[Fault, ...] = (
-    kill_agent,
-    freeze_agent,
-    kill_hub,
-    freeze_hub,
-    kill_broker,
-    freeze_broker,
-    empty_broker,
-    kill_database,
-    freeze_database,
-    kill_hub_mid_commit,
-    cut_link,
-    slow_link,
-    half_open_link,
-    stall_link,
-    cut_instrument,
-    fill_disk,
-    corrupt_batches,
-    corrupt_pages,
-    restore_spool,
-    clone_agent,
-    restore_database,
-    step_agent_clock,
-    step_hub_clock,
-    fill_quota_block,
-    fill_quota_oldest,
-    fill_quota_thin,
+FAMILIES: tuple[tuple[Fault, ...], ...] = (
+    (kill_agent, kill_hub, kill_broker, kill_database, kill_hub_mid_commit, empty_broker),
+    (freeze_agent, freeze_hub, freeze_broker, freeze_database),
+    (cut_link, slow_link, half_open_link, stall_link, cut_instrument),
+    (fill_disk, corrupt_batches, corrupt_pages),
+    (restore_spool, clone_agent, restore_database),
+    (step_agent_clock, step_hub_clock),
+    (fill_quota_block, fill_quota_oldest, fill_quota_thin),
 )
+FAULTS: tuple[Fault, ...] = tuple(fault for family in FAMILIES for fault in family)
 
 
 def deck(seed: int, rounds: int) -> list[Fault]:
-    """Which fault in which round: all of them in a random order, then all of them in another one."""
+    """Which fault in which round: all of them in a random order, then all of them in another one.
+
+    Families take turns, so that a few rounds are of many kinds.
+    """
     random = Random(seed)
     drawn: list[Fault] = []
     while len(drawn) < rounds:
-        drawn += random.sample(FAULTS, len(FAULTS))
+        shuffled = [random.sample(family, len(family)) for family in random.sample(FAMILIES, len(FAMILIES))]
+        drawn += [fault for turn in zip_longest(*shuffled) for fault in turn if fault is not None]
     return drawn[:rounds]
 
 

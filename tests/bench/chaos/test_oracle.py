@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.chaos.evidence import Evidence, Keys, Standing, Taken, key_of
-from bench.chaos.faults import FAULTS, deck
+from bench.chaos.faults import FAMILIES, FAULTS, deck
 from bench.chaos.gaps import GapRecord, Held
 from bench.chaos.oracle import Judgement, Seen, Stop, judge
 from bench.chaos.records import Records
@@ -217,3 +217,4 @@ class TestBlocking:
 def test_a_seed_decides_on_the_faults_and_every_fault_has_its_turn() -> None:
     assert deck(7, 50) == deck(7, 50) != deck(8, 50)
     assert set(deck(3, len(FAULTS))) == set(FAULTS)
+    assert all(set(family) & set(deck(3, len(FAMILIES))) for family in FAMILIES)
