@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from hub.database.pool import Connection, translated
+from hub.telemetry.catalogue import Catalogue
+from hub.telemetry.membership import Membership, of_sensors
 from hub.telemetry.scan import TIMEOUT_S, Rows
 
 Metas = dict[tuple[int, int], dict[str, Any]]
@@ -36,15 +39,22 @@ class Extras:
     Attributes:
         metas: of the readings that have meta of their own, by (series, time_us).
         ingested_us: by block, when its readings came in; UTC microseconds, exact to a second.
+        memberships: of all sessions that may have some of the rows.
     """
 
     metas: Metas = field(default_factory=dict)
     ingested_us: dict[int, int] = field(default_factory=dict)
+    memberships: Sequence[Membership] = ()
 
 
-async def extras(connection: Connection, rows: Rows) -> Extras:
-    """All that is known of these rows. Raises: StorageUnavailable."""
-    return Extras(await metas(connection, rows), await _ingested(connection, rows))
+async def extras(connection: Connection, rows: Rows, catalogue: Catalogue) -> Extras:
+    """All that is known of these rows, of which the catalogue has learnt. Raises: StorageUnavailable."""
+    if not len(rows):
+        return Extras()
+    sensors = {one.sensor_id for one in map(catalogue.series.get, np.unique(rows.series).tolist()) if one}
+    span_us = int(rows.time_us.min()), int(rows.time_us.max()) + 1
+    memberships = await of_sensors(connection, sensors, *span_us)
+    return Extras(await metas(connection, rows), await _ingested(connection, rows), memberships)
 
 
 async def metas(connection: Connection, rows: Rows) -> Metas:
@@ -59,8 +69,6 @@ async def metas(connection: Connection, rows: Rows) -> Metas:
 
 
 async def _ingested(connection: Connection, rows: Rows) -> dict[int, int]:
-    if not len(rows):
-        return {}
     with translated():
         found = await connection.fetch(_INGESTED, np.unique(rows.id >> BLOCK_BITS).tolist(), timeout=TIMEOUT_S)
     return {record["block"]: record["at_us"] for record in found if record["at_us"] is not None}

@@ -38,13 +38,12 @@ with wanted as materialized (
     select s from capture_sessions s
     where ($1::uuid[] is null or s.id = any($1))
       and ($2::uuid is null or s.run_id = $2)
-      and ($3::uuid[] is null or exists (
-            select from session_sensors w
-            where w.session_id = s.id and w.sensor_id = any($3)
-              and w.time_from < $5 and coalesce(w.time_to, 'infinity') > $4
-          ) or exists (
-            select from named_readings n
-            where n.session_id = s.id and n.sensor_id = any($3) and n.time_from < $5 and n.time_to >= $4
+      and ($3::uuid[] is null or s.id in (
+            select w.session_id from session_sensors w
+            where w.sensor_id = any($3) and w.time_from < $5 and (w.time_to is null or w.time_to > $4)
+            union
+            select n.session_id from named_readings n
+            where n.sensor_id = any($3) and n.time_from < $5 and n.time_to >= $4
           ))
 ), windows as materialized (
     select (s).id, (s).run_id, w.sensor_id, w.time_from, coalesce(w.time_to, 'infinity') as time_to
@@ -146,15 +145,15 @@ class Membership:
         """Who takes part."""
         return frozenset(window.sensor_id for window in self.windows)
 
-    def covers(self, rows: Rows, sensors: NDArray[np.object_]) -> NDArray[np.bool_]:
+    def covers(self, rows: Rows, sensors: Sequence[UUID], sensor: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Which rows are the session's, those that are held included.
 
         Args:
-            sensors: (n,), the sensor's id of each row.
+            sensor: intp (n,), which of `sensors` each row is of.
         """
-        inside = np.zeros(len(rows), np.bool_)
-        for window in self.windows:
-            inside |= (sensors == window.sensor_id) & (rows.time_us >= window.from_us) & (rows.time_us < window.to_us)
+        bounds = {window.sensor_id: (window.from_us, window.to_us) for window in self.windows}
+        low, high = np.array([bounds.get(one, (0, 0)) for one in sensors], np.int64).reshape(-1, 2).T
+        inside = (rows.time_us >= low[sensor]) & (rows.time_us < high[sensor])
         return inside & ~self.elsewhere.holds(rows.id) | self.named.holds(rows.id)
 
     def condition(self, series: Mapping[UUID, Sequence[int]], *, with_held: bool = False) -> str:
@@ -191,17 +190,17 @@ class Labels:
     held: NDArray[np.bool_]
 
 
-def label(rows: Rows, sensors: NDArray[np.object_], memberships: Sequence[Membership]) -> Labels:
+def label(rows: Rows, sensors: Sequence[UUID], sensor: NDArray[np.intp], memberships: Sequence[Membership]) -> Labels:
     """Find the session of each row.
 
     Args:
-        sensors: (n,), the sensor's id of each row.
+        sensor: intp (n,), which of `sensors` each row is of.
         memberships: of all sessions that may have some of them.
     """
     place = np.full(len(rows), -1, np.int64)
     held = np.zeros(len(rows), np.bool_)
     for number, one in enumerate(memberships):
-        mine = one.covers(rows, sensors)
+        mine = one.covers(rows, sensors, sensor)
         place[mine] = number
         held[mine] = one.held.holds(rows.id[mine])
     return Labels(memberships, place, held)

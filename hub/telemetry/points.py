@@ -6,16 +6,23 @@ serialised once, times and floats go through numpy and orjson a column at a time
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+from uuid import UUID
 
 import numpy as np
 import orjson
 
 from hub.telemetry.catalogue import Catalogue, Series
-from hub.telemetry.extras import BLOCK_BITS, Extras, Metas
+from hub.telemetry.extras import BLOCK_BITS, Extras
+from hub.telemetry.membership import Membership, label
 from hub.telemetry.scan import Rows
 from shared.readings import Float64, Int64, reason_of, status_of
 
+Outcome: TypeAlias = tuple[int, int, int, bool]
+"""What a point's end depends on: status byte, profile, which session (-1 for none), and whether that holds it back."""
+
+_NO_SENSOR = UUID(int=0)
 _POINT = b'{"id":%d,%b"timestamp":"%b","raw_value":%b,"physical_value":%b,"ingested_at":%b,%b'
 
 
@@ -24,7 +31,9 @@ def encode_points(rows: Rows, catalogue: Catalogue, extras: Extras) -> list[byte
     if not len(rows):
         return []
     heads = {ref: _head(catalogue.series.get(ref)) for ref in np.unique(rows.series).tolist()}
-    tails: dict[tuple[int, int], bytes] = {}
+    tails: dict[Outcome, bytes] = {}
+    memberships = extras.memberships
+    outcomes = _outcomes(rows, catalogue, memberships)
     ingested = {block: b'"%b"' % timestamp_text(at_us).encode() for block, at_us in extras.ingested_us.items()}
     points: list[bytes] = []
     columns = zip(
@@ -33,19 +42,23 @@ def encode_points(rows: Rows, catalogue: Catalogue, extras: Extras) -> list[byte
         _times(rows.time_us),
         _numbers(rows.raw),
         _numbers(rows.physical),
-        zip(rows.status.tolist(), rows.profile.tolist(), strict=True),
+        outcomes,
         strict=True,
     )
     for id_, series, time, raw, physical, outcome in columns:
         tail = tails.get(outcome)
         if tail is None:
-            tail = tails[outcome] = _tail(outcome, catalogue, {})
+            tail = tails[outcome] = _tail(outcome, catalogue, memberships, {})
         head = heads[series]
         points.append(
             head and _POINT % (id_, head, time, raw, physical, ingested.get(id_ >> BLOCK_BITS, b"null"), tail)
         )
     if extras.metas:
-        _add_metas(points, rows, catalogue, extras.metas, tails)
+        for index in np.flatnonzero(rows.has_meta).tolist():
+            meta = extras.metas.get((int(rows.series[index]), int(rows.time_us[index])))
+            if meta and points[index]:
+                tail = _tail(outcomes[index], catalogue, memberships, meta)
+                points[index] = points[index].removesuffix(tails[outcomes[index]]) + tail
     return points
 
 
@@ -72,27 +85,36 @@ def _head(series: Series | None) -> bytes:
     return orjson.dumps(fields)[1:-1] + b","
 
 
-def _tail(outcome: tuple[int, int], catalogue: Catalogue, meta: dict[str, Any]) -> bytes:
-    status, profile = outcome
+def _outcomes(rows: Rows, catalogue: Catalogue, memberships: Sequence[Membership]) -> list[Outcome]:
+    size = len(rows)
+    if not memberships:
+        return list(zip(rows.status.tolist(), rows.profile.tolist(), [-1] * size, [False] * size, strict=True))
+    refs, place = np.unique(rows.series, return_inverse=True)
+    series = [catalogue.series.get(ref) for ref in refs.tolist()]
+    sensors = [one.sensor_id if one else _NO_SENSOR for one in series]
+    labels = label(rows, sensors, place.astype(np.intp), memberships)
+    columns = (rows.status, rows.profile, labels.place, labels.held)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _tail(outcome: Outcome, catalogue: Catalogue, memberships: Sequence[Membership], meta: dict[str, Any]) -> bytes:
+    status, profile, place, held = outcome
     profile_id = catalogue.profiles.get(profile)
+    session = memberships[place] if place >= 0 else None
+    system = system_meta(status)
+    if session is not None and held:
+        system = {
+            "__system": system.get("__system", {}) | {"late": True, "capture_session_id": str(session.session_id)}
+        }
+        session = None
     fields = {
         "conversion_status": status_label(status),
         "conversion_profile_id": profile_id and str(profile_id),
-        "run_id": None,
-        "capture_session_id": None,
-        "meta": meta | system_meta(status),
+        "run_id": session and str(session.run_id),
+        "capture_session_id": session and str(session.session_id),
+        "meta": meta | system,
     }
     return orjson.dumps(fields)[1:]
-
-
-def _add_metas(
-    points: list[bytes], rows: Rows, catalogue: Catalogue, metas: Metas, tails: dict[tuple[int, int], bytes]
-) -> None:
-    for index in np.flatnonzero(rows.has_meta).tolist():
-        meta = metas.get((int(rows.series[index]), int(rows.time_us[index])))
-        if meta and points[index]:
-            outcome = int(rows.status[index]), int(rows.profile[index])
-            points[index] = points[index].removesuffix(tails[outcome]) + _tail(outcome, catalogue, meta)
 
 
 def _times(time_us: Int64) -> list[bytes]:

@@ -68,7 +68,7 @@ async def read_page(
     more = len(rows) > limit
     rows = rows.take(slice(0, limit))
     await catalogue.learn(connection, rows)
-    points = encode_points(rows, catalogue, await extras(connection, rows))
+    points = encode_points(rows, catalogue, await extras(connection, rows, catalogue))
     return Page(points, int(rows.id[-1]) if more else None)
 
 

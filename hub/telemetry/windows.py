@@ -50,4 +50,4 @@ class Windows:
             if len(rows) < CHUNK_ROWS_MAX // 4:
                 self._ids = min(4 * self._ids, _WINDOW_IDS_MAX)
         await self._catalogue.learn(connection, rows)
-        return Chunk(cursor, through, rows, await extras(connection, rows), self._catalogue)
+        return Chunk(cursor, through, rows, await extras(connection, rows, self._catalogue), self._catalogue)

@@ -189,8 +189,9 @@ async def test_label_and_condition_agree_with_the_model(bench: Bench, seed: int)
     async with transaction(bench.pool) as connection:
         rows = await scan(connection, Where(series=tuple(series.values())), limit=1000)
         memberships = await of_sensors(connection, sensors, to_us(START), to_us(moment(10_000)))
-        sensor_of = {number: sensor for sensor, number in series.items()}
-        labels = label(rows, np.array([sensor_of[one] for one in rows.series.tolist()], object), memberships)
+        place_of = {number: place for place, number in enumerate(series.values())}
+        sensor = np.array([place_of[one] for one in rows.series.tolist()], np.intp)
+        labels = label(rows, sensors, sensor, memberships)
         found = {
             id_: (None if place < 0 else memberships[place].session_id, held)
             for id_, place, held in zip(rows.id.tolist(), labels.place.tolist(), labels.held.tolist(), strict=True)
