@@ -39,13 +39,13 @@ SET_LIKENESS = "select set_config('pg_trgm.word_similarity_threshold', $1, true)
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a question, without those that have neither letter nor digit. Raises: Problem 422."""
-    words = [word for word in text.lower().split() if any(character.isalnum() for character in word)]
-    if not words:
+    """The words of a question, each once, without those that have neither letter nor digit. Raises: Problem 422."""
+    if not text.strip():
         raise invalid("q", "give at least one word")
+    words = dict.fromkeys(word for word in text.lower().split() if any(character.isalnum() for character in word))
     if len(words) > WORDS_MAX:
         raise invalid("q", f"at most {WORDS_MAX} words")
-    return list(dict.fromkeys(words))
+    return list(words)
 
 
 async def find(
@@ -56,6 +56,8 @@ async def find(
     Args:
         connection: in a transaction, as the least likeness is set for it.
     """
+    if not words:
+        return [], 0
     query = _tsquery(words)
     total: int = await connection.fetchval(_COUNT_BY_WORDS, user_id, project_id, query)
     if total:
