@@ -28,7 +28,8 @@ _ADD = """
     values ($1, $2, $3, $4, $5, $5)
 """
 _CHANGE = """
-    update projects set name = coalesce($2, name), description = coalesce($3, description), updated_at = $4
+    update projects set name = coalesce($2, name), description = coalesce($3, description), updated_at = $4,
+                        version = version + 1
     where id = $1
 """
 _DELETE = "delete from projects where id = $1"
@@ -47,13 +48,13 @@ _ADD_MEMBER = "insert into project_members (project_id, user_id, role, created_a
 _SET_ROLE = "update project_members set role = $3 where project_id = $1 and user_id = $2"
 _REMOVE_MEMBER = "delete from project_members where project_id = $1 and user_id = $2"
 
-_LOCK = "select owner_id from projects where id = $1 for update"
+_LOCK = "select owner_id from projects where id = $1 for no key update"
 _OTHER_OWNER = """
     select user_id from project_members
     where project_id = $1 and user_id <> $2 and role = 'owner'
     order by created_at, user_id limit 1
 """
-_SET_OWNER = "update projects set owner_id = $2, updated_at = $3 where id = $1"
+_SET_OWNER = "update projects set owner_id = $2, updated_at = $3, version = version + 1 where id = $1"
 
 
 async def of_user(connection: Connection, user_id: UUID) -> list[Row]:
@@ -112,7 +113,7 @@ async def remove_member(connection: Connection, project_id: UUID, user_id: UUID)
 
 
 async def lock(connection: Connection, project_id: UUID) -> UUID | None:
-    """Let nobody else change the project's members until the transaction ends. Returns: its owner."""
+    """Let nobody else change the project, its members or policies until the transaction ends. Returns: its owner."""
     owner: UUID | None = await connection.fetchval(_LOCK, project_id)
     return owner
 
