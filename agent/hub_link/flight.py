@@ -116,8 +116,14 @@ class Window:
 
     def add(self, batches: Iterable[StoredBatch], *, first: bool = False) -> list[int]:
         """Have batches wait for their turn, or be next with `first`. Returns: ids of those that were not known yet."""
-        known = {(batch.epoch, batch.seq) for batch in self.waiting} | self.flights.keys()
-        new = [batch for batch in batches if (batch.epoch, batch.seq) not in known and batch.id not in self.parked]
+        waiting = {(batch.epoch, batch.seq) for batch in self.waiting}
+        new = [
+            batch
+            for batch in batches
+            if (key := (batch.epoch, batch.seq)) not in self.flights
+            and key not in waiting
+            and batch.id not in self.parked
+        ]
         if first:
             self.waiting.extendleft(reversed(new))
         else:

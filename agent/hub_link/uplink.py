@@ -8,6 +8,7 @@ second, and only `MESSAGES_AT_ONCE` are on the way, so that a backlog never keep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 from agent.hub_link.claims import RANGES_MAX, Claims
 from agent.hub_link.flight import Flight, Window
+from agent.hub_link.handover import Handover
 from agent.logging import event_log
 from agent.spool.batch import StoredBatch
 from agent.spool.connection import SpoolDamaged
@@ -76,6 +78,8 @@ class Uplink:
         self._dictionary_sent_s: dict[bytes, float] = {}
         self._heard_s = time.monotonic()
         self._taken = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._handover = Handover(self._wake)
         self._changed = asyncio.Event()
         self._marked = asyncio.Event()
 
@@ -86,7 +90,8 @@ class Uplink:
             publish: sends one message and returns when the broker has confirmed it.
         """
         loop = asyncio.get_running_loop()
-        self._writer.on_append = lambda: _set_from_thread(loop, self._taken)
+        self._loop = loop
+        self._writer.on_append = self._handover.offer
         self.window.all_due()
         self._message_bytes = MESSAGE_BYTES_FIRST
         self._heard_s, self._greeted = time.monotonic(), False
@@ -212,8 +217,9 @@ class Uplink:
         while True:
             self._taken.clear()
             try:
-                while await self._read_page():
-                    pass
+                if not self._take_handed():
+                    while await self._read_page():
+                        pass
             except SpoolUnavailable as error:
                 self.error = str(error)
                 _log.error("spool_not_read", error=error)
@@ -221,6 +227,19 @@ class Uplink:
                 continue
             due_s = min(self.window.parked.values(), default=None)
             await _wait(self._taken, None if due_s is None else due_s - time.monotonic())
+
+    def _take_handed(self) -> bool:
+        """Take what the writer has handed over, if it follows what was read last. Returns: whether that is all."""
+        batches, missed = self._handover.take()
+        if not batches:
+            return False
+        caught_up = batches[0].id == self._after_id + 1 and not self._behind and self._rewinds == self._writer.rewinds
+        if caught_up and len(batches) <= self.window.room and not self.window.parked:
+            self._add(batches)
+            self._after_id = self._reader.last_id = batches[-1].id
+            return not missed
+        self._writer.let_go([batch.id for batch in batches if batch.id > self._after_id])  # the others were read
+        return False
 
     async def _read_page(self) -> bool:
         """Read some more ahead. Returns: whether there may be still more, and room for it."""
@@ -280,6 +299,11 @@ class Uplink:
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _wake(self) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop has ended; what was taken stays in the spool
+            self._loop.call_soon_threadsafe(self._taken.set)
 
     async def _send(self, publish: Publish, group: asyncio.TaskGroup) -> None:
         """Hand out what is due, `MESSAGES_AT_ONCE` at a time."""
@@ -343,13 +367,6 @@ class Uplink:
             elif now_s - self._heard_s > self._silence_s and not self._greeted:
                 self._greeted = True
                 self._hello()
-
-
-def _set_from_thread(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    try:
-        loop.call_soon_threadsafe(event.set)
-    except RuntimeError:  # the loop has ended; what was taken stays in the spool
-        return
 
 
 async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from agent.spool.batch import PendingBatch
+from agent.spool.batch import PendingBatch, StoredBatch
 from agent.spool.names import NameBook, Names
 from agent.spool.store import Epoch, Row, Store
 from shared import wire
@@ -61,6 +61,7 @@ class Journal:
         self._own = Names()
         self._adopted: dict[Hashable, int] = {}
         self._generation = 0
+        self._fresh: list[StoredBatch] = []
         self.clock_record: ClockRecord | None = None
         """What was said last of the running clock segment; another epoch of this process has to say it again."""
 
@@ -88,6 +89,7 @@ class Journal:
         """Forget what was written since."""
         self._adopted = {key: ref for key, ref in self._adopted.items() if ref < ADOPTED_REFS_FROM + place.adopted}
         self._at = place
+        self._fresh = []
         self.names.forget(place.ref)
 
     def open(self, previous: Epoch | None, *, started_us: int, gaps: Sequence[Gap] = ()) -> None:
@@ -136,25 +138,36 @@ class Journal:
 
     def append(self, batch: PendingBatch, *, at_id: int = 0, thinned: int = 0) -> int:
         """Give a batch its identity and write it. Returns: its id."""
-        through_us = self._through_us(batch)
-        seq = self._at.seq + 1
+        through_us, at = self._through_us(batch), self._at
+        seq = at.seq + 1
         self._generation = max(self._generation, batch.generation)
         content = wire.seal(
             batch.body,
             agent_id=self._agent_id,
-            epoch=self._at.epoch,
+            epoch=at.epoch,
             seq=seq,
             created_us=self._clock.now_us(),
             taken_through_us=through_us,
             clock_segment=batch.clock_segment,
             generation=batch.generation,
         )
-        row = Row(at_id, self._at.ref, seq, batch.body.kind, batch.readings, batch.from_us, batch.to_us, 0, thinned)
+        row = Row(at_id, at.ref, seq, batch.body.kind, batch.readings, batch.from_us, batch.to_us, 0, thinned)
         batch_id = self._store.insert(row, content)
-        self._at = replace(self._at, seq=seq)
+        if not at_id:
+            body = batch.body
+            self._fresh.append(
+                StoredBatch(batch_id, at.epoch, seq, body.kind, batch.readings, batch.from_us, batch.to_us, content)
+            )
         if through_us:
-            self._at = replace(self._at, taken_through_us=through_us, segment=batch.clock_segment)
+            self._at = Place(at.ref, at.epoch, seq, through_us, at.adopted, batch.clock_segment)
+        else:
+            self._at = replace(at, seq=seq)
         return batch_id
+
+    def take_fresh(self) -> list[StoredBatch]:
+        """What was written behind all others since the last call; for whoever has committed it."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     def _through_us(self, batch: PendingBatch) -> int:
         """What the batch may claim by its own segment's clock, 0 for nothing: times of two segments do not compare."""
@@ -163,6 +176,10 @@ class Journal:
         if batch.clock_segment == self._at.segment:
             return max(batch.taken_through_us, self._at.taken_through_us)
         return batch.taken_through_us
+
+    def withdraw(self, batch_id: int) -> None:
+        """It was deleted again."""
+        self._fresh = [batch for batch in self._fresh if batch.id != batch_id]
 
     def record(self, record: Record, *, at_id: int = 0) -> int:
         """Write a record as a batch. Returns: its id."""

@@ -150,6 +150,7 @@ class Quota:
             joined = merged(self._store.content(before.id), gap, (self._journal.epoch.hex(), before.seq))
             if joined is not None:
                 self._store.delete([before.id])
+                self._journal.withdraw(before.id)
                 gap = joined
         self._journal.record(gap)
 

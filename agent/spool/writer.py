@@ -17,7 +17,7 @@ from uuid import UUID
 
 from agent.logging import event_log
 from agent.spool import salvage
-from agent.spool.batch import PendingBatch, Standing
+from agent.spool.batch import PendingBatch, Standing, StoredBatch
 from agent.spool.connection import LOG_PAGES, DiskFull, SpoolDamaged, connect
 from agent.spool.journal import Journal
 from agent.spool.lock import SpoolLock
@@ -94,8 +94,9 @@ class SpoolWriter:
         """What is wrong with the spool at the moment, for the operator."""
         self.rewinds = 0
         """Rises when batches that had been read became pending again, and when a damaged file was replaced."""
-        self.on_append: Callable[[], None] | None = None
-        """Called after batches or records have been written, on whichever thread wrote them."""
+        self.on_append: Callable[[Sequence[StoredBatch]], bool] | None = None
+        """Called with the batches and records that have just been committed, in order of their ids, on whichever
+        thread wrote them; must not block. Those that it says it has taken are held."""
         self._damage: SpoolDamaged | None = None
         self._incarnation = ""
         self._owner = SpoolLock(folder / LOCK_NAME)
@@ -126,8 +127,7 @@ class SpoolWriter:
                 self._commit(batches)
             except DiskFull:
                 self._commit_on_full_disk(batches)
-        if self.on_append is not None:
-            self.on_append()
+            self._hand_over()
 
     def declare(self, series: Sequence[SeriesEntry] = (), profiles: Sequence[ProfileEntry] = ()) -> None:
         """Say what references stand for; written in the next commit, before its batches. References are the caller's,
@@ -192,14 +192,11 @@ class SpoolWriter:
         Raises: SpoolUnavailable.
         """
         with self._lock:
-            place = self._journal.place
             if self._marks or self._damage or self._store.has_requests() or self._store.depth.batches[Standing.ACKED]:
                 self._commit(())
             self._store.shrink(_SHRINK_PAGES)
             self._look_after_reserve()
-            appended = self._journal.place != place
-        if appended and self.on_append is not None:
-            self.on_append()
+            self._hand_over()
 
     def damaged(self, error: SpoolDamaged) -> None:
         """Tell the writer that reading has found the file damaged: what is readable goes into a new one.
@@ -266,6 +263,7 @@ class SpoolWriter:
                     journal.record(self._journal.clock_record)
                     journal.save()
                 incarnation = store.meta("incarnation")
+            journal.take_fresh()  # whoever follows the spool begins by reading it
         except BaseException:
             store.close()
             raise
@@ -358,6 +356,15 @@ class SpoolWriter:
             _log.info("disk_has_room_again", path=self.path)
             self._disk_full = False
             self._store.merge_every(LOG_PAGES)
+
+    def _hand_over(self) -> None:
+        fresh = self._journal.take_fresh()
+        if not fresh or self.on_append is None:
+            return
+        ids = [batch.id for batch in fresh]
+        self._held.update(ids)
+        if not self.on_append(fresh):
+            self._held.difference_update(ids)
 
     def _make_room(self, needed_bytes: int) -> None:
         lost = self._quota.make_room(needed_bytes)

@@ -17,6 +17,7 @@ import pytest
 from agent.hub_link import uplink as module
 from agent.hub_link.uplink import Uplink
 from agent.spool.batch import PendingBatch, Standing
+from agent.spool.reader import SpoolReader
 from agent.spool.settings import SpoolSettings
 from agent.spool.writer import SpoolWriter
 from shared import wire
@@ -113,6 +114,35 @@ async def test_new_batches_go_out_as_they_are_taken(bench: Bench) -> None:
         for number in range(20):
             await asyncio.to_thread(bench.spool.append, [batch(number, 1)])
             await bench.until(lambda number=number: number in bench.hub.readings(), 2)  # type: ignore[misc]
+
+
+async def test_what_was_taken_this_moment_is_not_read_from_the_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench.connected():
+        await bench.drained()
+        with monkeypatch.context() as patched:
+            patched.setattr(SpoolReader, "pending", None)
+            for number in range(20):
+                await asyncio.to_thread(bench.spool.append, [batch(number, 1)])
+                await bench.until(lambda number=number: number in bench.hub.readings(), 2)  # type: ignore[misc]
+        await bench.drained()
+    assert bench.hub.readings() == list(range(20))
+    assert not bench.spool._held
+
+
+async def test_who_falls_behind_goes_on_from_the_disk_and_catches_up(bench: Bench) -> None:
+    bench.hub.window_batches = 8
+    async with bench.connected():
+        await bench.drained()
+        for number in range(600):
+            await asyncio.to_thread(bench.spool.append, [batch(2 * number, 1), batch(2 * number + 1, 1)])
+            if number == 300:
+                await bench.drained()
+        await bench.drained()
+    assert bench.hub.readings() == list(range(1200))
+    assert set(bench.hub.received.values()) == {1}
+    assert not bench.spool._held
 
 
 async def test_batches_taken_while_the_window_is_full_are_not_forgotten(bench: Bench) -> None:
