@@ -38,6 +38,9 @@ from hub.projects import routes as project_routes
 from hub.requests import BodyLimit, RequestContext
 from hub.runs import batch_routes as run_batch_routes
 from hub.runs import routes as run_routes
+from hub.runs.annotations import routes as run_annotation_routes
+from hub.runs.attached import routes as run_sensor_routes
+from hub.runs.metrics import routes as run_metric_routes
 from hub.sensors import routes as sensor_routes
 from hub.sessions import routes as session_routes
 from hub.settings import HubSettings
@@ -49,6 +52,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     experiment_routes.router,
     run_batch_routes.router,
     run_routes.router,
+    run_sensor_routes.router,
+    run_metric_routes.router,
+    run_annotation_routes.router,
     sensor_routes.router,
     session_routes.router,
     agent_routes.router,

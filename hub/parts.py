@@ -40,6 +40,7 @@ from hub.ingest.live import LiveLane
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
+from hub.runs.auto_complete import complete_overdue
 from hub.sensors.schedule import activate_due
 from hub.services import Services
 from hub.settings import HubSettings
@@ -115,6 +116,7 @@ def _jobs(settings: HubSettings, storage: Storage, clock: Clock) -> list[Job]:
     return [
         Job("id summaries", 1.0, summaries.once),
         Job("profile activation", 1.0, partial(activate_due, storage, clock)),
+        Job("auto-completion of runs", 15.0, partial(complete_overdue, storage, clock)),
         Job("aggregates", 5.0, partial(fold_settled, storage, clock)),
         Job("ledger folding", 600.0, ledger.work),
         Job("upkeep", 600.0, upkeep.once),

@@ -31,3 +31,14 @@ async def lock_run(connection: Connection, user: User, run_id: UUID, at_least: R
         raise not_found("run")
     require_role(rows[0]["role"], at_least, "run")
     return rows[0]
+
+
+async def hold_run(connection: Connection, user: User, run_id: UUID, at_least: Role) -> Row:
+    """The run's row, kept from being removed until the transaction ends: enough to add to a run what it consists of.
+
+    Raises: Problem 404, 403.
+    """
+    row = await find_run(connection, user, run_id, at_least)
+    if not await store.hold(connection, run_id):
+        raise not_found("run")
+    return row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from hub.events.event import PublicEvent
 from hub.experiments.fields import TAGS_MAX
@@ -36,6 +36,13 @@ class Timing:
 def needs_idle_sessions(status: Status) -> bool:
     """Whether no session may be active when a run enters this status."""
     return status.is_terminal or status is Status.ARCHIVED
+
+
+def is_overdue(status: Status, started_at: datetime | None, minutes: int | None, now: datetime) -> bool:
+    """Whether a run is running for as long as it said that it would, or longer."""
+    if status is not Status.RUNNING or started_at is None or minutes is None:
+        return False
+    return started_at + timedelta(minutes=minutes) <= now
 
 
 def events_of(status: Status) -> tuple[PublicEvent, ...]:

@@ -27,6 +27,7 @@ _OF_CALLER = """
 _ONE = f"select r.*, m.role {_OF_CALLER} where r.id = $1"
 _MANY = "select * from runs where id = any($1)"
 _LOCKED = f"select r.*, m.role {_OF_CALLER} where r.id = any($1) order by r.id for update of r"
+_HOLD = "select true from runs where id = $1 for key share"
 _LOCK_EXPERIMENTS = """
     select e.id from experiments e
     where e.id in (select experiment_id from runs where id = any($1)) order by e.id for share
@@ -118,6 +119,11 @@ async def lock(connection: Connection, run_ids: Sequence[UUID], user_id: UUID | 
     """
     await connection.fetch(_LOCK_EXPERIMENTS, run_ids)
     return await connection.fetch(_LOCKED, run_ids, user_id)
+
+
+async def hold(connection: Connection, run_id: UUID) -> bool:
+    """Keep a run from being removed until the transaction ends. Returns: whether it is there."""
+    return await connection.fetchval(_HOLD, run_id) is not None
 
 
 async def many(connection: Connection, run_ids: Sequence[UUID]) -> list[Row]:

@@ -1,0 +1,1 @@
+"""Annotations: what people note at a moment of a run."""

@@ -1,0 +1,61 @@
+"""Runs that end by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+
+from hub.runs.auto_complete import complete_overdue
+from hub.telemetry.moments import to_us
+from tests.hub.runs.conftest import Lab, run_url
+
+
+class SetClock:
+    """Stands where it was set."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._us = to_us(moment)
+
+    def now_us(self) -> int:
+        return self._us
+
+
+async def status_of(lab: Lab, run_id: str) -> str:
+    return str((await lab.viewer.get(run_url(run_id))).json()["status"])
+
+
+async def test_a_run_succeeds_once_its_minutes_are_over(lab: Lab) -> None:
+    run = await lab.new_run(status="running", auto_complete_after_minutes=5)
+    draft = await lab.new_run(auto_complete_after_minutes=5)
+    endless = await lab.new_run(status="running")
+    storage, start = lab.hub.services.storage, datetime.fromisoformat(run["started_at"])
+    assert await complete_overdue(storage, SetClock(start + timedelta(minutes=5, microseconds=-1))) == 0
+    assert await complete_overdue(storage, SetClock(start + timedelta(minutes=5))) == 1
+    ended = (await lab.viewer.get(run_url(run["id"]))).json()
+    assert (ended["status"], ended["duration_seconds"]) == ("succeeded", 300.0)
+    assert [await status_of(lab, one["id"]) for one in (draft, endless)] == ["draft", "running"]
+    told = (await lab.events(run["id"]))[-2:]
+    assert [event["event_type"] for event in told] == ["run.status_changed", "run.finished"]
+    assert [(event["actor_type"], event["payload"]["reason"]) for event in told] == [("hub", "auto_complete")] * 2
+
+
+async def test_a_run_with_an_active_session_goes_on_until_that_has_ended(lab: Lab) -> None:
+    run = await lab.new_run(status="running", auto_complete_after_minutes=1)
+    await lab.new_session(run["id"], "running")
+    storage, later = lab.hub.services.storage, SetClock(lab.hub.services.now() + timedelta(hours=1))
+    for status in ("draft", "running", "backfilling"):
+        await lab.set_sessions(run["id"], status)
+        assert await complete_overdue(storage, later) == 0
+    await lab.set_sessions(run["id"], "succeeded")
+    assert await complete_overdue(storage, later) == 1
+    assert await status_of(lab, run["id"]) == "succeeded"
+
+
+async def test_hubs_that_do_so_at_once_end_each_run_once(lab: Lab) -> None:
+    runs = [await lab.new_run(f"run {n}", status="running", auto_complete_after_minutes=1) for n in range(4)]
+    later = SetClock(lab.hub.services.now() + timedelta(hours=1))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(complete_overdue(lab.hub.services.storage, later)) for _ in range(5)]
+    assert sum(task.result() for task in tasks) == 4
+    for run in runs:
+        assert (await lab.event_types(run["id"])).count("run.finished") == 1
