@@ -45,9 +45,9 @@ def test_a_gap_record_that_was_joined_with_another_is_not_handed_over(tmp_path: 
     spool = open_spool(tmp_path, quota_bytes=64 * 1024, policy="oldest")
     handed: list[StoredBatch] = []
     watched(spool, handed, take=False)
-    for number in range(40):
-        spool.append([batch(number * 1000 + part * 20, 20) for part in range(50)])
-    assert len(handed) > 2000
+    for number in range(20):
+        spool.append([batch(number * 3000 + part * 20, 20) for part in range(150)])
+    assert len(handed) > 3000
     spool.close()
 
 
