@@ -5,7 +5,8 @@ agents' driver is `bench._rig.instrument`. There are two agents, as the hub has 
 batches with both. Throughput, the plain pipelines and the ceiling take turns, so that all see the same machine. Then,
 with the same servers: small batches, alone and in messages of several; 10,000 readings/s with a flush of 5 ms; live
 values while a million readings drain; bytes a reading. At the end every reading that the instruments delivered is
-looked for in the database. CPU is that of the processes, less what the instruments' own arrays cost.
+looked for in the database. CPU is that of the processes, less that of the instruments: of their threads in the agent
+only the handing over counts.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ class BenchBus:
     _numbers: int = 0
     _last_us: int = 0
     _due_s: float = 0.0
-    _own_cpu_s: float = 0.0
+    _began_cpu_s: float = 0.0
+    _delivering_cpu_s: float = 0.0
     _outstanding: deque[Future[None]] = field(default_factory=deque)
 
     def close(self) -> None:
@@ -123,6 +124,7 @@ class BenchBus:
                 socket.create_connection(("127.0.0.1", self.device.panel_port), timeout=10) as line,
                 self.device.account.open("ab") as account,
             ):
+                self._began_cpu_s = time.thread_time()
                 line.sendall(f"{self.device.name}\n".encode())
                 self._obey(line, sink, account)
         except OSError as error:
@@ -151,7 +153,8 @@ class BenchBus:
             return
         while self._outstanding:
             self._outstanding.popleft().result(COMMIT_TIMEOUT_S)
-        report = {"blocks": self._blocks, "readings": self._numbers * self._signals, "cpu_s": self._own_cpu_s}
+        own_cpu_s = time.thread_time() - self._began_cpu_s - self._delivering_cpu_s
+        report = {"blocks": self._blocks, "readings": self._numbers * self._signals, "cpu_s": own_cpu_s}
         line.sendall(json.dumps(report).encode() + b"\n")
 
     @property
@@ -160,18 +163,19 @@ class BenchBus:
 
     def _deliver(self, sink: Sink, account: BinaryIO) -> None:
         order = self._order
-        began_s = time.thread_time()
         first_us = max(self.clock.now_us() - (order.count - 1) * order.step_us, self._last_us + order.step_us)
         samples = self._samples(first_us, order)
         block = np.array([(self._numbers, order.count, first_us, order.step_us)], BLOCK)
-        self._own_cpu_s += time.thread_time() - began_s
         while len(self._outstanding) * len(samples) > OUTSTANDING_READINGS_MAX:
             self._outstanding.popleft().result(COMMIT_TIMEOUT_S)
+        began_s = time.thread_time()
         try:
             self._outstanding.append(sink.deliver(self.device, samples))
         except SpoolFull:
             time.sleep(0.01)  # not taken: made again
             return
+        finally:
+            self._delivering_cpu_s += time.thread_time() - began_s
         account.write(block.tobytes())
         account.flush()
         self._blocks += 1

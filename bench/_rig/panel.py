@@ -75,7 +75,7 @@ class Panel:
         self._send({"until": self._blocks, "count": count, "step_us": step_us, "interval_s": interval_s})
 
     def report(self) -> dict[str, Any]:
-        """What it delivered: `blocks`, `readings`, and the `cpu_s` that making them took. All is on the disk then."""
+        """What it delivered: `blocks`, `readings`, and the `cpu_s` that it took for itself. All is on the disk then."""
         assert self._line is not None
         self._send({})
         with self._line.makefile("r") as answers:
