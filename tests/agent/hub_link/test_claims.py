@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 from agent.hub_link.claims import BATCHES_MAX, RANGES_MAX, Claims
 from shared.messages import EpochRange
 
@@ -44,3 +47,23 @@ def test_nothing_is_claimed_of_another_database() -> None:
     claims.add(EpochRange(ONE, 1, 2))
     claims.clear()
     assert said(claims) == []
+
+
+def test_another_thread_may_read_them_while_they_change() -> None:
+    claims, ended = Claims(), threading.Event()
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def change() -> None:
+        for seq in range(4_000):
+            claims.add(EpochRange(f"{seq % 40:032x}", seq + 1, seq + 1))
+        ended.set()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        while not ended.is_set():
+            assert len(claims.ranges()) <= RANGES_MAX
+    finally:
+        sys.setswitchinterval(before_s)
+        thread.join()
