@@ -22,11 +22,13 @@ from hub.accounts.first_admin import ensure_admin
 from hub.agents.configure import Configurator
 from hub.agents.hub_time import TimeLane
 from hub.agents.presence import PresenceBook
+from hub.agents.transitions import Transitions
 from hub.broker.lanes import UpMessage
 from hub.broker.link import BrokerLink
 from hub.broker.provision import new_provisioner
 from hub.database.pool import Connection
 from hub.database.storage import Storage
+from hub.events import purge
 from hub.events.bell import EventBell
 from hub.events.dispatch import Dispatcher
 from hub.events.feed import EventFeed
@@ -41,6 +43,7 @@ from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
 from hub.runs.auto_complete import complete_overdue
+from hub.sensors.connections import ConnectionWatch
 from hub.sensors.schedule import activate_due
 from hub.services import Services
 from hub.settings import HubSettings
@@ -50,7 +53,7 @@ from hub.telemetry.summaries import Summaries
 from hub.telemetry.tail import Tail
 from hub.timetable import Job, Timetable
 from hub.upkeep import Upkeep
-from shared.clock import AnchoredClock, Clock
+from shared.clock import AnchoredClock
 from shared.errors import LabrelayError
 
 log = logging.getLogger(__name__)
@@ -104,18 +107,27 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
         Part("tail", services.tail.run),
         Part("presence", lambda: services.presence.run(storage.pool)),
         Part("configuration", services.configurator.run),
-        Part("timetable", Timetable(storage, _jobs(settings, storage, clock)).run),
+        Part("timetable", Timetable(storage, _jobs(settings, services)).run),
     )
     return Parts(services, background)
 
 
-def _jobs(settings: HubSettings, storage: Storage, clock: Clock) -> list[Job]:
+def _jobs(settings: HubSettings, services: Services) -> list[Job]:
     """What is done from time to time."""
+    storage, clock = services.storage, services.clock
+    upkeep = Upkeep(storage, clock, retention_days=settings.retention_days, events=settings)
     summaries, ledger = Summaries(storage), LedgerFolding(storage, clock)
-    upkeep = Upkeep(storage, clock, retention_days=settings.retention_days)
+    transitions = Transitions(storage, services.presence, services.broker, clock)
+
+    async def free_stuck() -> None:
+        await purge.free_stuck(storage.pool, settings, services.now())
+
     return [
         Job("id summaries", 1.0, summaries.once),
         Job("profile activation", 1.0, partial(activate_due, storage, clock)),
+        Job("agents that come and go", 1.0, transitions.once),
+        Job("sensors that come and go", 5.0, ConnectionWatch(storage, clock).once),
+        Job("stuck webhooks", min(30.0, settings.webhook_stuck_after_s / 2), free_stuck),
         Job("auto-completion of runs", 15.0, partial(complete_overdue, storage, clock)),
         Job("aggregates", 5.0, partial(fold_settled, storage, clock)),
         Job("ledger folding", 600.0, ledger.work),

@@ -1,5 +1,5 @@
-"""What is done from time to time, by one hub at a time: expired sign-ins removed, the next partitions made, old
-readings dropped.
+"""What is done from time to time, by one hub at a time: expired sign-ins removed, the next partitions made, what was
+kept for long enough forgotten: readings, answers to idempotency keys, deliveries, the audit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from hub.accounts import store as people
 from hub.database.partitions import DAY_US, ensure_partitions
 from hub.database.pool import acquire, transaction
 from hub.database.storage import Storage
+from hub.events import purge
+from hub.settings import EventSettings
 from hub.telemetry.retention import Hold, drop_expired
 from shared.clock import Clock
 
@@ -25,6 +27,7 @@ class Upkeep:
     Args:
         retention_days: age at which readings are dropped, 0 for never.
         holds: who may need readings that are older.
+        events: how long what happened is remembered.
     """
 
     def __init__(
@@ -34,11 +37,13 @@ class Upkeep:
         *,
         retention_days: int,
         holds: Sequence[Hold] = (),
+        events: EventSettings | None = None,
     ) -> None:
         self._storage = storage
         self._clock = clock
         self._retention_days = retention_days
         self._holds = holds
+        self._events = events or EventSettings()
 
     async def once(self) -> bool:
         """Do all of it now, unless another hub is at it. Returns: whether this hub did. Raises: StorageUnavailable."""
@@ -60,3 +65,4 @@ class Upkeep:
         async with transaction(pool) as connection:
             await ensure_partitions(connection, layout, now_us, now_us + layout.chunk_days * DAY_US)
         await drop_expired(pool, layout, now=now, retention_days=self._retention_days, holds=self._holds)
+        await purge.forget(pool, self._events, now)

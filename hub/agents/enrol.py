@@ -17,8 +17,10 @@ from pathlib import Path
 from uuid import UUID
 
 from hub.broker.provision import BrokerAccess, Provisioner, username_of
-from hub.database.pool import Connection, Pool, transaction
+from hub.database.pool import Connection
 from hub.errors import Problem, conflict
+from hub.events.change import Change
+from hub.events.event import NewEvent, SubjectType
 from shared.errors import ConfigurationError
 
 PREFIX = "LR1"
@@ -63,9 +65,14 @@ class Enrolled:
     access: BrokerAccess
 
 
-def new_code(certificate: Path | None) -> str:
-    """A code that nobody can guess. Raises: ConfigurationError when the certificate cannot be read."""
-    parts = [PREFIX, _base32(secrets.token_bytes(SECRET_BYTES))]
+def new_code(certificate: Path | None, secret: bytes | None = None) -> str:
+    """A code that nobody can guess.
+
+    Args:
+        secret: `SECRET_BYTES` that it is made of; drawn if not given.
+    Raises: ConfigurationError when the certificate cannot be read.
+    """
+    parts = [PREFIX, _base32(secret or secrets.token_bytes(SECRET_BYTES))]
     if certificate is not None:
         parts.append(_base32(pin_of(certificate)))
     return "-".join(parts)
@@ -97,24 +104,25 @@ async def add_code(
     return expires_at
 
 
-async def enrol(pool: Pool, provisioner: Provisioner, code: str, agent: NewAgent, now: datetime) -> Enrolled:
+async def enrol(change: Change, provisioner: Provisioner, code: str, agent: NewAgent) -> Enrolled:
     """Exchange a code. The credentials are made before the code is used up, so that a crash in between costs nothing.
 
     Raises: Problem 401 for an unknown code, 409 for one that another agent has used or an agent of another project, 410
         for an expired one; LinkUnavailable, ProvisioningRefused, StorageUnavailable.
     """
-    digest = code_hash(code)
-    async with transaction(pool) as connection:
-        row = await connection.fetchrow(_LOCK_CODE, digest)
-        if row is None:
-            raise Problem(401, "this enrolment code is not known", code="unknown_code")
-        if row["used_at"] is not None and row["agent_id"] != agent.id:
-            raise conflict("this enrolment code has been used", code="code_used")
-        if row["expires_at"] <= now:
-            raise Problem(410, "this enrolment code has expired", code="code_expired")
-        name = await _keep_agent(connection, agent, row["project_id"], row["name"], row["created_by"], now)
-        access = await provisioner.provision(agent.id)
-        await connection.execute(_USE_CODE, digest, now, agent.id)
+    digest, connection, now = code_hash(code), change.connection, change.now
+    row = await connection.fetchrow(_LOCK_CODE, digest)
+    if row is None:
+        raise Problem(401, "this enrolment code is not known", code="unknown_code")
+    if row["used_at"] is not None and row["agent_id"] != agent.id:
+        raise conflict("this enrolment code has been used", code="code_used")
+    if row["expires_at"] <= now:
+        raise Problem(410, "this enrolment code has expired", code="code_expired")
+    name = await _keep_agent(connection, agent, row["project_id"], row["name"], row["created_by"], now)
+    access = await provisioner.provision(agent.id)
+    await connection.execute(_USE_CODE, digest, now, agent.id)
+    told = {"agent_id": str(agent.id), "name": name, "host": agent.host, "again": row["used_at"] is not None}
+    change.record(NewEvent("agent.enrolled", SubjectType.AGENT, agent.id, row["project_id"], told))
     return Enrolled(agent.id, row["project_id"], name, access)
 
 

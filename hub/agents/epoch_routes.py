@@ -13,8 +13,10 @@ from hub.access.identity import CurrentUser, Role, User, member_of
 from hub.access.rules import OWNER, VIEWER, rule
 from hub.agents import epochs, store
 from hub.agents.epochs import RANGES_MAX, EpochState, Range, Row, last_seq_of, missing, state_of
-from hub.database.pool import Connection, acquire, transaction
+from hub.database.pool import Connection, acquire
 from hub.errors import Problem, conflict, not_found
+from hub.events.change import CurrentChanges
+from hub.events.event import NewEvent, SubjectType
 from hub.fields import Body, Name
 from hub.paging import Paging
 from hub.services import CurrentServices, Services
@@ -87,7 +89,7 @@ async def list_epochs(
     services: CurrentServices, user: CurrentUser, agent_id: UUID, paging: Annotated[Paging, Depends()]
 ) -> Epochs:
     """An agent's epochs, latest first."""
-    await _check_agent(services, user, agent_id, Role.VIEWER)
+    await _find_agent(services, user, agent_id, Role.VIEWER)
     async with acquire(services.pool) as connection:
         rows, total = await epochs.page(connection, agent_id, paging.page_size, paging.offset)
         running = await _running(services, connection, agent_id)
@@ -97,12 +99,18 @@ async def list_epochs(
 
 @router.post("/{epoch}/close", dependencies=[rule(OWNER)])
 async def close_epoch(
-    services: CurrentServices, user: CurrentUser, agent_id: UUID, epoch: EpochName, body: Closing
+    services: CurrentServices,
+    changes: CurrentChanges,
+    user: CurrentUser,
+    agent_id: UUID,
+    epoch: EpochName,
+    body: Closing,
 ) -> EpochView:
     """Put an end to an epoch that has none. Batches that come all the same are still taken."""
-    await _check_agent(services, user, agent_id, Role.OWNER)
+    agent = await _find_agent(services, user, agent_id, Role.OWNER)
     name = bytes.fromhex(epoch)
-    async with transaction(services.pool) as connection:
+    async with changes.begin() as change:
+        connection = change.connection
         row = await epochs.one(connection, agent_id, name)
         if row is None:
             raise not_found("epoch")
@@ -116,10 +124,12 @@ async def close_epoch(
             raise conflict("the epoch has an end already", code="epoch_closed")
         closed = await epochs.one(connection, agent_id, name)
         assert closed is not None
+        told = {"agent_id": str(agent_id), "agent_name": agent["name"], "epoch": epoch, "reason": body.reason}
+        change.record(NewEvent("epoch.closed", SubjectType.EPOCH, agent_id, agent["project_id"], told))
         return await _view(connection, agent_id, closed, running)
 
 
-async def _check_agent(services: Services, user: User, agent_id: UUID, at_least: Role) -> None:
+async def _find_agent(services: Services, user: User, agent_id: UUID, at_least: Role) -> store.Row:
     async with acquire(services.pool) as connection:
         agent = await store.one(connection, agent_id)
     if agent is None:
@@ -128,6 +138,7 @@ async def _check_agent(services: Services, user: User, agent_id: UUID, at_least:
         await member_of(services, user, agent["project_id"], at_least)
     except Problem as problem:
         raise not_found("agent") if problem.status == 404 else problem from None
+    return agent
 
 
 async def _running(services: Services, connection: Connection, agent_id: UUID) -> bytes | None:

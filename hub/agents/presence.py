@@ -45,6 +45,7 @@ class _Agent:
     heard_s: float
     seen_us: int
     offline_since_s: float | None = None
+    fresh: bool = False
     superseded: list[str] = field(default_factory=list)
     conflict_until_s: float = 0.0
 
@@ -56,12 +57,16 @@ class Presence:
     Attributes:
         conflict: two processes of this agent run at once.
         seen_us: when it was last heard, by the hub's clock.
+        fresh: it was heard itself, not only what the broker had kept of it.
+        said_goodbye: it is offline because it, or its will, said so; else because it is silent.
     """
 
     online: bool
     conflict: bool
     seen_us: int
     state: State
+    fresh: bool = True
+    said_goodbye: bool = False
 
 
 class PresenceBook:
@@ -102,6 +107,7 @@ class PresenceBook:
             agent.offline_since_s = None
             agent.heard_s = now_s
             agent.state = state
+            agent.fresh = agent.fresh or not retained
         agent.seen_us = max(agent.seen_us, seen_us)
         self._unwritten.add(agent_id)
 
@@ -125,7 +131,7 @@ class PresenceBook:
         now_s = self._clock.monotonic_s()
         gone = agent.offline_since_s is not None and now_s - agent.offline_since_s >= self._offline_after_s
         online = not gone and now_s - agent.heard_s < SILENT_S
-        return Presence(online, now_s < agent.conflict_until_s, agent.seen_us, agent.state)
+        return Presence(online, now_s < agent.conflict_until_s, agent.seen_us, agent.state, agent.fresh, gone)
 
     @property
     def online(self) -> int:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Response
 
 from hub.access.identity import CurrentUser, Role, User, member_of
 from hub.access.rules import ANYONE, EDITOR, OWNER, SIGNED_IN, VIEWER, rule
-from hub.agents import enrol, store
+from hub.agents import codes, enrol, store
 from hub.agents.enrol import NewAgent
 from hub.agents.store import Row
 from hub.agents.views import Agents, AgentView, Code, EnrolledAgent, Enrolment, MqttAccess, NewCode
 from hub.broker.provision import ProvisioningRefused
-from hub.database.pool import acquire, transaction
+from hub.database.pool import acquire
 from hub.errors import Problem, not_found, too_many
+from hub.events.change import Change, CurrentChanges, begin_change
+from hub.events.event import ActorType, NewEvent, SubjectType
 from hub.paging import Paging
 from hub.services import CurrentServices, Services
 from hub.settings import HubSettings
@@ -28,32 +31,40 @@ router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 _THROTTLED_AS = "enrolment"
 
 
-@router.post("/enrolment-codes", status_code=201, dependencies=[rule(EDITOR)])
-async def add_code(services: CurrentServices, user: CurrentUser, body: NewCode) -> Code:
-    """A code with which one agent can enrol, once. It is shown in this answer and never again."""
+@router.post("/enrolment-codes", status_code=201, response_model=Code, dependencies=[rule(EDITOR)])
+async def add_code(services: CurrentServices, changes: CurrentChanges, user: CurrentUser, body: NewCode) -> Response:
+    """A code with which one agent can enrol, once. It is shown in this answer and, but to a repeat, never again."""
     await member_of(services, user, body.project_id, Role.EDITOR)
-    code = enrol.new_code(services.settings.tls_cert_file)
     lifetime = timedelta(seconds=body.expires_in_s or services.settings.enrolment_code_s)
-    async with transaction(services.pool) as connection:
+    drawing = codes.Drawing(services.signer, services.settings.tls_cert_file, changes.key_text)
+
+    async def create(change: Change) -> Code:
+        code = drawing.code(body.project_id, change.now + lifetime)
         expires_at = await enrol.add_code(
-            connection, code, body.project_id, body.name, user.id, services.now(), lifetime
+            change.connection, code, body.project_id, body.name, user.id, change.now, lifetime
         )
-    return Code(code=code, project_id=body.project_id, expires_at=expires_at)
+        view = Code(code=code, project_id=body.project_id, expires_at=expires_at)
+        told = {"name": body.name, "expires_at": view.model_dump(mode="json")["expires_at"]}
+        change.record(NewEvent("agent.code_made", SubjectType.AGENT, None, body.project_id, told))
+        return view
+
+    return await changes.once(create, stored=codes.KeptCode.of, restored=drawing.restore)
 
 
 @router.post("/enrol", dependencies=[rule(ANYONE)])
-async def enrol_agent(services: CurrentServices, request: Request, body: Enrolment) -> EnrolledAgent:
+async def enrol_agent(services: CurrentServices, changes: CurrentChanges, body: Enrolment) -> EnrolledAgent:
     """Exchange a code for credentials at the broker. The same agent may repeat it, should the answer get lost."""
-    address = request.client.host if request.client else ""
-    wait_s = services.throttle.begin(_THROTTLED_AS, address)
+    actor = replace(changes.actor, type=ActorType.AGENT, id=body.agent_id)
+    wait_s = services.throttle.begin(_THROTTLED_AS, actor.address)
     if wait_s:
         raise too_many("too many attempts to enrol", wait_s)
     agent = NewAgent(body.agent_id, body.name, body.host)
     try:
-        enrolled = await enrol.enrol(services.pool, services.provisioner, body.code, agent, services.now())
+        async with begin_change(services.pool, actor, services.now()) as change:
+            enrolled = await enrol.enrol(change, services.provisioner, body.code, agent)
     except ProvisioningRefused as error:
         raise Problem(409, str(error), code="provisioning_refused") from error
-    services.throttle.succeed(_THROTTLED_AS, address)
+    services.throttle.succeed(_THROTTLED_AS, actor.address)
     services.configurator.touch([enrolled.agent_id])
     return EnrolledAgent(
         agent_id=enrolled.agent_id,
@@ -86,11 +97,15 @@ async def get_agent(services: CurrentServices, user: CurrentUser, agent_id: UUID
 
 
 @router.post("/{agent_id}/retire", dependencies=[rule(OWNER)])
-async def retire_agent(services: CurrentServices, user: CurrentUser, agent_id: UUID) -> AgentView:
+async def retire_agent(
+    services: CurrentServices, changes: CurrentChanges, user: CurrentUser, agent_id: UUID
+) -> AgentView:
     """Void the agent's credentials. What it still sends is refused; what it has sent stays."""
-    await _find(services, user, agent_id, Role.OWNER)
-    async with transaction(services.pool) as connection:
-        await store.retire(connection, agent_id)
+    row = await _find(services, user, agent_id, Role.OWNER)
+    async with changes.begin() as change:
+        if await store.retire(change.connection, agent_id, change.now):
+            told = {"agent_id": str(agent_id), "name": row["name"]}
+            change.record(NewEvent("agent.retired", SubjectType.AGENT, agent_id, row["project_id"], told))
     await services.provisioner.revoke(agent_id)
     return _view(services, await _find(services, user, agent_id, Role.OWNER))
 

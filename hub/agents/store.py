@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
@@ -27,7 +28,10 @@ _MINE = """
 _PAGE = f"select {_COLUMNS} {_MINE} order by lower(a.name), a.id limit $3 offset $4"
 _COUNT = f"select count(*) {_MINE}"
 _ONE = f"select {_COLUMNS} from agents a where a.id = $1"
-_RETIRE = "update agents set status = 'retired' where id = $1 and status = 'enrolled'"
+_RETIRE = """
+    update agents set status = 'retired', connection = 'offline', connection_since = $2
+    where id = $1 and status = 'enrolled' returning id
+"""
 
 
 async def page(
@@ -44,6 +48,6 @@ async def one(connection: Connection, agent_id: UUID) -> Row | None:
     return await connection.fetchrow(_ONE, agent_id)
 
 
-async def retire(connection: Connection, agent_id: UUID) -> None:
-    """What it still sends is refused from now on."""
-    await connection.execute(_RETIRE, agent_id)
+async def retire(connection: Connection, agent_id: UUID, now: datetime) -> bool:
+    """What it still sends is refused from now on. Returns: whether it was enrolled."""
+    return await connection.fetchval(_RETIRE, agent_id, now) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from hub.database.partitions import NEW_PER_CALL_MAX, Partitions
 from hub.database.pool import Pool, transaction
+from hub.events.change import begin_change
+from hub.events.event import Actor, ActorType
 from hub.ingest.arrivals import Arrival, Item, Submission
 from hub.ingest.catalogue import Catalogue
 from hub.ingest.clocks import Clocks, SegmentKey
@@ -19,7 +22,7 @@ from hub.ingest.register import complete_series, open_epochs, open_signals, regi
 from shared.columns import DecodedColumns
 from shared.errors import StorageUnavailable
 from shared.readings import Int64
-from shared.records import Dictionary
+from shared.records import Dictionary, SeriesEntry
 
 log = logging.getLogger(__name__)
 
@@ -71,14 +74,18 @@ class Preparation:
         await self._prepare_partitions(items, window_us)
         for arrival in arrivals:
             if isinstance(arrival.content, Dictionary) and arrival.content.series:
-                async with transaction(self._database.pool) as connection:
-                    entries = arrival.content.series
-                    await register(connection, arrival.agent_id, entries, sensors_max=self._sensors_max)
+                await self._register(arrival.agent_id, arrival.content.series)
         for item in items:
             if isinstance(item, Submission) and not self._catalogue.has_post((item.sensor_id, item.signals)):
                 async with transaction(self._database.pool) as connection:
                     await open_signals(connection, item.sensor_id, item.signals)
         return items
+
+    async def _register(self, agent_id: UUID, entries: Sequence[SeriesEntry]) -> None:
+        actor, now = Actor(ActorType.AGENT, agent_id), datetime.now(UTC)
+        async with begin_change(self._database.pool, actor, now) as change:
+            for event in await register(change.connection, agent_id, entries, sensors_max=self._sensors_max):
+                change.record(event)
 
     async def _placed(self, items: Sequence[Item]) -> Sequence[Item]:
         """Correct the times, deciding over clock segments where need be."""

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from hub.database.ids import uuid7
 from hub.database.pool import Connection
+from hub.events.event import NewEvent, PublicEvent, SubjectType
 from shared.records import SeriesEntry
 
 REFUSED_REMEMBERED_MAX = 100
@@ -43,6 +44,7 @@ select n.id, $1, n.name, 'agent', n.unit, 'active'
 from unnest($2::uuid[], $3::text[], $4::text[]) as n (id, name, unit)
 order by lower(n.name)
 on conflict (project_id, lower(name)) do nothing
+returning id, name, input_unit
 """
 _NEW_SENSOR_PROJECTS = """
 insert into sensor_projects (sensor_id, project_id)
@@ -98,21 +100,26 @@ async def open_epochs(connection: Connection, keys: Sequence[tuple[UUID, bytes]]
     return {(row["agent_id"], row["epoch"]): row["id"] for row in await connection.fetch(_EPOCH_IDS, agents, epochs)}
 
 
-async def register(connection: Connection, agent_id: UUID, entries: Sequence[SeriesEntry], *, sensors_max: int) -> None:
+async def register(
+    connection: Connection, agent_id: UUID, entries: Sequence[SeriesEntry], *, sensors_max: int
+) -> list[NewEvent]:
     """Bind the sensors that an agent names, registering those that nobody knows, and make their series.
 
     Args:
         connection: in a transaction.
         sensors_max: sensors that one agent may have; names beyond it are refused.
+
+    Returns: what is to be told of it.
     """
     project_id = await connection.fetchval(_LOCK_AGENT, agent_id)
     if project_id is None:
-        return
+        return []
     units = {entry.sensor: entry.unit for entry in reversed(entries)}
     bound = {row["sensor_name"] for row in await connection.fetch(_BOUND, agent_id, list(units))}
     new = sorted(units.keys() - bound)
+    events: list[NewEvent] = []
     if new:
-        await _bind(connection, agent_id, project_id, {name: units[name] for name in new}, sensors_max)
+        events = await _bind(connection, agent_id, project_id, {name: units[name] for name in new}, sensors_max)
     await connection.execute(
         _NEW_SERIES,
         agent_id,
@@ -120,24 +127,42 @@ async def register(connection: Connection, agent_id: UUID, entries: Sequence[Ser
         [entry.signal for entry in entries],
         [entry.unit for entry in entries],
     )
+    return events
 
 
 async def _bind(
     connection: Connection, agent_id: UUID, project_id: UUID, units: dict[str, str], sensors_max: int
-) -> None:
+) -> list[NewEvent]:
     counts = await connection.fetchrow(_BINDING_COUNTS, agent_id)
     assert counts is not None
     room = max(sensors_max - counts["bound"], 0)
     names = list(units)
     taken, refused = names[:room], names[room:]
+    events: list[NewEvent] = []
     if taken:
         ids = [uuid7() for _ in taken]
-        await connection.execute(_NEW_SENSORS, project_id, ids, taken, [units[name] for name in taken])
+        made = await connection.fetch(_NEW_SENSORS, project_id, ids, taken, [units[name] for name in taken])
+        events = [_registered(row["id"], row["name"], row["input_unit"], project_id, agent_id) for row in made]
         await connection.execute(_NEW_SENSOR_PROJECTS, ids)
         await connection.execute(_BIND, agent_id, project_id, taken)
     remembered = max(REFUSED_REMEMBERED_MAX - counts["refused"], 0)
     if refused[:remembered]:
         await connection.execute(_REFUSE, agent_id, refused[:remembered])
+    return events
+
+
+def _registered(sensor_id: UUID, name: str, unit: str, project_id: UUID, agent_id: UUID) -> NewEvent:
+    told = {
+        "sensor_id": str(sensor_id),
+        "id": str(sensor_id),
+        "project_id": str(project_id),
+        "name": name,
+        "type": "agent",
+        "input_unit": unit,
+        "status": "active",
+        "agent_id": str(agent_id),
+    }
+    return NewEvent(PublicEvent.SENSOR_REGISTERED, SubjectType.SENSOR, sensor_id, project_id, told)
 
 
 async def complete_series(connection: Connection, epoch_ids: Sequence[int]) -> None:

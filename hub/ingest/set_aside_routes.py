@@ -14,6 +14,8 @@ from hub.access.identity import CurrentUser, Role, User, member_of
 from hub.access.rules import OWNER, rule
 from hub.database.pool import Connection, acquire, transaction
 from hub.errors import Problem, conflict, invalid, not_found
+from hub.events.change import CurrentChanges
+from hub.events.event import NewEvent, SubjectType
 from hub.fields import Body, Name, QueryText
 from hub.ingest import clocks, release
 from hub.ingest.release import Decision, Row
@@ -108,7 +110,11 @@ async def list_set_aside(
 
 @router.post("/{aside_id}/release", dependencies=[rule(OWNER)])
 async def release_readings(
-    services: CurrentServices, user: CurrentUser, aside_id: RowId, body: Release | None = None
+    services: CurrentServices,
+    changes: CurrentChanges,
+    user: CurrentUser,
+    aside_id: RowId,
+    body: Release | None = None,
 ) -> Released:
     """Send the readings through the write path again, by the present state of sensors and profiles.
 
@@ -125,21 +131,27 @@ async def release_readings(
         outcome = await asyncio.wait_for(submitted, services.settings.ingest_post_timeout_s)
     except TimeoutError:
         raise StorageUnavailable("the readings could not be stored in time", hint="release them again") from None
-    async with transaction(services.pool) as connection:
-        await release.note(connection, row, Decision("released", user.id, outcome=outcome))
+    async with changes.begin() as change:
+        decision = Decision("released", user.id, outcome=outcome)
+        await release.note(change.connection, row, decision)
+        change.record(_event(row, decision))
     return Released(
         readings=row["readings"], stored=outcome.new, repeated=outcome.repeated, set_aside=outcome.set_aside
     )
 
 
 @router.post("/{aside_id}/discard", dependencies=[rule(OWNER)])
-async def discard_readings(services: CurrentServices, user: CurrentUser, aside_id: RowId, body: Discard) -> Discarded:
+async def discard_readings(
+    services: CurrentServices, changes: CurrentChanges, user: CurrentUser, aside_id: RowId, body: Discard
+) -> Discarded:
     """Give the readings up for good. Who did it, why, and what it was stays on record."""
     row = await _find(services, user, aside_id)
-    async with transaction(services.pool) as connection:
-        if not await release.discard(connection, aside_id):
+    async with changes.begin() as change:
+        if not await release.discard(change.connection, aside_id):
             raise not_found("set aside")
-        await release.note(connection, row, Decision("discarded", user.id, body.reason))
+        decision = Decision("discarded", user.id, body.reason)
+        await release.note(change.connection, row, decision)
+        change.record(_event(row, decision))
     return Discarded(readings=row["readings"])
 
 
@@ -153,6 +165,22 @@ async def _find(services: Services, user: User, aside_id: int) -> Row:
     except Problem as problem:
         raise not_found("set aside") if problem.status == 404 else problem from None
     return row
+
+
+def _event(row: Row, decision: Decision) -> NewEvent:
+    outcome = decision.outcome
+    told = {
+        "set_aside_id": row["id"],
+        "sensor_name": row["sensor_name"],
+        "signal": row["signal"],
+        "was": row["reason"],
+        "readings": row["readings"],
+        "stored": outcome.new,
+        "repeated": outcome.repeated,
+        "set_aside_again": outcome.set_aside,
+        "reason": decision.reason,
+    }
+    return NewEvent(f"set_aside.{decision.action}", SubjectType.SET_ASIDE, row["sensor_id"], row["project_id"], told)
 
 
 async def _sensor(connection: Connection, row: Row) -> UUID:
