@@ -41,7 +41,7 @@ _RESULT = """
 _FROM_READINGS = f"""
 select bucket, series_id, {_RESULT} from (
     select date_bin($4, time, timestamptz 'epoch') as bucket, series_id, {_PARTS}
-    from readings where series_id = any($1) and time >= $2 and time < $3
+    from readings r where series_id = any($1) and time >= $2 and time < $3 and {{belongs}}
     group by 1, 2
 ) b
 order by bucket, series_id limit $5
@@ -133,9 +133,19 @@ def default_interval_us(extent: Extent, series: int) -> int:
 
 
 async def read_buckets(
-    connection: Connection, catalogue: Catalogue, series: list[int], extent: Extent, interval_us: int, limit: int
+    connection: Connection,
+    catalogue: Catalogue,
+    series: list[int],
+    extent: Extent,
+    interval_us: int,
+    limit: int,
+    *,
+    belongs: str = "",
 ) -> Buckets:
     """The first `limit` buckets that hold readings, by time, then series.
+
+    Args:
+        belongs: what else holds for the readings, as SQL about `r`.
 
     Raises: StorageUnavailable.
     """
@@ -144,8 +154,9 @@ async def read_buckets(
     inner_from_us = -(-extent.from_us // MINUTE_US) * MINUTE_US
     inner_to_us = extent.to_us // MINUTE_US * MINUTE_US
     with translated():
-        if interval_us % MINUTE_US or inner_from_us >= inner_to_us:
-            records = await connection.fetch(_FROM_READINGS, *arguments, timeout=TIMEOUT_S)
+        if belongs or interval_us % MINUTE_US or inner_from_us >= inner_to_us:
+            statement = _FROM_READINGS.format(belongs=belongs or "true")
+            records = await connection.fetch(statement, *arguments, timeout=TIMEOUT_S)
         else:
             inner = to_datetime(inner_from_us), to_datetime(inner_to_us)
             records = await connection.fetch(_FROM_MINUTES, *arguments, *inner, timeout=TIMEOUT_S)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.extras import Extras
-from hub.telemetry.live import SensorIds
+from hub.telemetry.live import NO_SENSORS, SensorIds
 from hub.telemetry.points import encode_points
+from hub.telemetry.raw_values import without_raw
 from hub.telemetry.scan import Rows
 
 _PICKS_MAX = 64
@@ -35,7 +36,8 @@ class Delivery:
 class Chunk:
     """The readings with ids from `after` (exclusive) to `through`, in order of id.
 
-    What streams of the same sensors pick is kept, so that a thousand dashboards of one project cost one.
+    What streams of the same sensors pick is kept, so that a thousand dashboards of one project cost one. Of `hidden`
+    sensors the raw values are left out.
     """
 
     def __init__(self, after: int, through: int, rows: Rows, extras: Extras, catalogue: Catalogue) -> None:
@@ -46,32 +48,43 @@ class Chunk:
         self._catalogue = catalogue
         self._events: list[bytes | None] = [None] * len(rows)
         self._by_sensor: dict[UUID, NDArray[np.intp]] | None = None
-        self._picks: dict[SensorIds, Delivery] = {}
+        self._bare_events: dict[int, bytes] = {}
+        self._picks: dict[tuple[SensorIds, SensorIds], Delivery] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def deliver(self, cursor: int, sensor_ids: SensorIds, limit: int | None = None) -> Delivery:
+    def deliver(
+        self, cursor: int, sensor_ids: SensorIds, limit: int | None = None, hidden: SensorIds = NO_SENSORS
+    ) -> Delivery:
         """What these sensors have behind `cursor`, the first `limit` of it."""
         if cursor > self.after or limit is not None:
-            return self._gather(cursor, sensor_ids, limit)
-        found = self._picks.get(sensor_ids)
+            return self._gather(cursor, sensor_ids, limit, hidden)
+        key = sensor_ids, hidden
+        found = self._picks.get(key)
         if found is None:
-            found = self._gather(cursor, sensor_ids, None)
+            found = self._gather(cursor, sensor_ids, None, hidden)
             if len(self._picks) < _PICKS_MAX:
-                self._picks[sensor_ids] = found
+                self._picks[key] = found
         return found
 
-    def _gather(self, cursor: int, sensor_ids: SensorIds, limit: int | None) -> Delivery:
+    def _gather(self, cursor: int, sensor_ids: SensorIds, limit: int | None, hidden: SensorIds) -> Delivery:
         positions = self._positions(sensor_ids)
         positions = positions[self._rows.id[positions] > cursor]
         through = self.through
         if limit is not None and len(positions) > limit:
             positions = positions[:limit]
             through = int(self._rows.id[positions[-1]]) if limit else cursor
-        self._serialise(positions)
-        body = b"".join([self._events[index] or b"" for index in positions.tolist()])
+        body = b"".join(self._take(positions, hidden))
         return Delivery(body, len(positions), through)
+
+    def _take(self, positions: NDArray[np.intp], hidden: SensorIds) -> list[bytes]:
+        """The events at these positions."""
+        bare = np.isin(positions, self._positions(hidden)) if hidden else np.zeros(len(positions), np.bool_)
+        self._serialise(positions[~bare])
+        self._serialise_bare(positions[bare])
+        pairs = zip(positions.tolist(), bare.tolist(), strict=True)
+        return [self._bare_events[index] if is_bare else self._events[index] or b"" for index, is_bare in pairs]
 
     def _positions(self, sensor_ids: SensorIds) -> NDArray[np.intp]:
         if self._by_sensor is None:
@@ -94,8 +107,17 @@ class Chunk:
 
     def _serialise(self, positions: NDArray[np.intp]) -> None:
         fresh = [index for index in positions.tolist() if self._events[index] is None]
-        rows = self._rows.take(np.array(fresh, np.intp))
-        for index, id_, point in zip(
-            fresh, rows.id.tolist(), encode_points(rows, self._catalogue, self._extras), strict=True
-        ):
-            self._events[index] = b"id: %d\nevent: telemetry\ndata: %b\n\n" % (id_, point)
+        for index, event in zip(fresh, self._encode(self._rows.take(np.array(fresh, np.intp))), strict=True):
+            self._events[index] = event
+
+    def _serialise_bare(self, positions: NDArray[np.intp]) -> None:
+        fresh = [index for index in positions.tolist() if index not in self._bare_events]
+        rows = without_raw(self._rows.take(np.array(fresh, np.intp)))
+        self._bare_events.update(zip(fresh, self._encode(rows), strict=True))
+
+    def _encode(self, rows: Rows) -> list[bytes]:
+        points = encode_points(rows, self._catalogue, self._extras)
+        return [
+            b"id: %d\nevent: telemetry\ndata: %b\n\n" % (id_, point)
+            for id_, point in zip(rows.id.tolist(), points, strict=True)
+        ]

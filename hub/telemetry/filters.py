@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Query
 
 from hub.access.identity import Principal
-from hub.errors import invalid, not_found
+from hub.errors import invalid
 from hub.telemetry.moments import Moment, to_us
 from hub.telemetry.scope import Scope
 
@@ -28,6 +28,11 @@ class TimeRange:
     from_us: int | None
     to_us: int | None
 
+    def within(self, from_us: int, to_us: int | None) -> TimeRange:
+        """What of it lies in another range."""
+        ends = [one for one in (self.to_us, to_us) if one is not None]
+        return TimeRange(max(from_us, self.from_us or from_us), min(ends, default=None))
+
 
 class Filters:
     """Query parameters of query and aggregated; a dependency. Raises: Problem 404, 422."""
@@ -39,16 +44,14 @@ class Filters:
         signal: Annotated[str | None, Query(max_length=200)] = None,
         time_from: Annotated[Moment | None, Query(description="From this time on (RFC 3339).")] = None,
         time_to: Annotated[Moment | None, Query(description="Up to and including this time (RFC 3339).")] = None,
-        capture_session_id: UUID | None = None,
-        run_id: UUID | None = None,
+        capture_session_id: Annotated[UUID | None, Query(description="What belongs to this session.")] = None,
+        run_id: Annotated[UUID | None, Query(description="What belongs to the sessions of this run.")] = None,
         include_late: Annotated[
             bool, Query(description="With a session: also what came late and does not count to it.")
         ] = False,
     ) -> None:
-        if run_id is not None:
-            raise not_found("run")
-        if capture_session_id is not None:
-            raise not_found("capture session")
+        self.capture_session_id = capture_session_id
+        self.run_id = run_id
         self.sensor_id = sensor_id
         self.project_id = project_id
         self.signal = signal

@@ -26,6 +26,7 @@ _PICKS_MAX = 64
 log = logging.getLogger(__name__)
 
 SensorIds: TypeAlias = frozenset[UUID]
+NO_SENSORS: SensorIds = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ from hub.errors import Problem, invalid
 from hub.event_stream import EventStream
 from hub.services import CurrentServices
 from hub.telemetry.answers import Aggregated, Points
-from hub.telemetry.buckets import BUCKETS_MAX, MINUTE_US, Buckets, default_interval_us, extent_of, read_buckets
+from hub.telemetry.buckets import BUCKETS_MAX
 from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery, scope_of
 from hub.telemetry.moments import Moment, interval_text, parse_interval, to_us
+from hub.telemetry.parts import interval_for, parts_of, read_parts
 from hub.telemetry.query import LIMIT_DEFAULT, LIMIT_MAX, read_page
-from hub.telemetry.scan import Where, horizon, ids_drawn
+from hub.telemetry.scan import horizon, ids_drawn
+from hub.telemetry.selection import select
 from hub.telemetry.stream import Stream, StreamRequest
 from hub.telemetry.tail import Since
 
@@ -73,7 +75,7 @@ async def stream(
         raise Problem(503, detail, headers={"Retry-After": "2"})
     scope = scope_of(principal, sensor_id, project_id)
     async with acquire(services.pool) as connection:
-        sensors = await scope.sensors(connection)
+        sight = await scope.sight(connection)
         last = await horizon(connection) - 1
         drawn = await ids_drawn(connection)
     cursor, since = _start(wanted, last, drawn)
@@ -90,7 +92,7 @@ async def stream(
             idle_timeout_s=wanted.idle_timeout_s,
             live=wanted.live,
         ),
-        sensors,
+        sight,
     )
     return EventStream(streaming.events())
 
@@ -107,13 +109,7 @@ async def query(
     """Stored readings in order of id, a page at a time: pass `next_since_id` as `since_id` until it is null."""
     catalogue = services.tail.catalogue
     async with acquire(services.pool) as connection:
-        sensors = await filters.scope(principal).sensors(connection)
-        series = await catalogue.series_of(connection, sensors, filters.signal)
-        where = Where(
-            series=tuple(one.id for one in series),
-            time_from_us=filters.range.from_us,
-            time_to_us=filters.range.to_us,
-        )
+        where = (await select(connection, catalogue, filters, principal)).where()
         page = await read_page(connection, catalogue, where, since_id=since_id, limit=limit, descending=order == "desc")
     return Response(page.json(), media_type="application/json")
 
@@ -133,14 +129,10 @@ async def aggregated(
     asked_us = _interval_us(bucket_interval or bucket)
     catalogue = services.tail.catalogue
     async with acquire(services.pool) as connection:
-        sensors = await filters.scope(principal).sensors(connection)
-        series = [one.id for one in await catalogue.series_of(connection, sensors, filters.signal)]
-        extent = await extent_of(connection, series)
-        extent = extent and extent.within(filters.range.from_us, filters.range.to_us)
-        interval_us = asked_us or (default_interval_us(extent, len(series)) if extent else MINUTE_US)
-        buckets: Buckets = []
-        if extent:
-            buckets = await read_buckets(connection, catalogue, series, extent, interval_us, limit or BUCKETS_MAX + 1)
+        selection = await select(connection, catalogue, filters, principal)
+        parts = await parts_of(connection, selection)
+        interval_us = asked_us or interval_for(parts)
+        buckets = await read_parts(connection, catalogue, parts, interval_us, limit or BUCKETS_MAX + 1)
     if len(buckets) > BUCKETS_MAX:
         raise invalid("bucket_interval", f"gives more than {BUCKETS_MAX} buckets; take a longer one or a shorter range")
     answer = {"buckets": buckets, "bucket_interval": interval_text(interval_us)}

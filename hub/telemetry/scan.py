@@ -112,6 +112,7 @@ class Where:
         series: `series.id`s; None for all, which only a reader of everything asks for.
         time_from_us, time_to_us: UTC microseconds.
         after: (UTC microseconds, id), which readings must come behind in order of time, then id.
+        belongs: to sessions, as SQL about `r` (`hub.telemetry.membership`).
     """
 
     series: tuple[int, ...] | None = None
@@ -120,6 +121,7 @@ class Where:
     time_from_us: int | None = None
     time_to_us: int | None = None
     after: tuple[int, int] | None = None
+    belongs: str = ""
 
     def condition(self) -> str:
         """As SQL."""
@@ -132,6 +134,7 @@ class Where:
             "" if self.time_from_us is None else f"r.time >= {timestamp(self.time_from_us)}",
             "" if self.time_to_us is None else f"r.time < {timestamp(self.time_to_us)}",
             "" if self.after is None else _behind(*self.after),
+            self.belongs,
         ]
         return " and ".join(part for part in parts if part) or "true"
 

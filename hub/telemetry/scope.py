@@ -8,6 +8,7 @@ from uuid import UUID
 
 from hub.access.credentials import still_good
 from hub.access.identity import Principal, User
+from hub.access.policies import raw_hidden_from
 from hub.database.pool import Connection
 from hub.errors import Problem, not_found, unauthorized
 from hub.telemetry.live import SensorIds
@@ -21,6 +22,18 @@ where ($2::uuid[] is null or s.id = any($2))
   )
 """
 _IS_MEMBER = "select exists (select from project_members where user_id = $1 and project_id = $2)"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a caller may see.
+
+    Attributes:
+        hidden: those of the sensors whose raw values are not shown to the caller.
+    """
+
+    sensors: SensorIds
+    hidden: SensorIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,11 @@ class Scope:
         if self.sensor_ids is not None and found != self.sensor_ids:
             raise _missing(self.sensor_ids - found)
         return found
+
+    async def sight(self, connection: Connection) -> Sight:
+        """The same, with those whose raw values are hidden. Raises: Problem 404."""
+        sensors = await self.sensors(connection)
+        return Sight(sensors, await raw_hidden_from(connection, self.principal, sensors))
 
     async def check_credentials(self, connection: Connection, now: datetime) -> None:
         """See that what the caller came with is still good. Raises: Problem 401."""

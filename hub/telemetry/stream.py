@@ -18,10 +18,10 @@ import orjson
 
 from hub.database.pool import Pool, acquire
 from hub.errors import Problem, problem_of
-from hub.telemetry.live import LiveHub, LiveReading, SensorIds, Watch
+from hub.telemetry.live import LiveHub, LiveReading, Watch
 from hub.telemetry.moments import to_datetime
 from hub.telemetry.points import status_label, system_meta, timestamp_text
-from hub.telemetry.scope import Scope
+from hub.telemetry.scope import Scope, Sight
 from hub.telemetry.tail import Since, Subscription, Tail
 from hub.wake import set_within
 from shared.clock import Clock
@@ -56,18 +56,18 @@ class Stream:
     """Writes one client's events.
 
     Args:
-        sensors: what the caller may see at the start.
+        sight: what the caller may see at the start.
     """
 
     def __init__(
-        self, pool: Pool, tail: Tail, live: LiveHub, clock: Clock, request: StreamRequest, sensors: SensorIds
+        self, pool: Pool, tail: Tail, live: LiveHub, clock: Clock, request: StreamRequest, sight: Sight
     ) -> None:
         self._pool = pool
         self._tail = tail
         self._live = live
         self._clock = clock
         self._request = request
-        self._sensors = sensors
+        self._sight = sight
         self._left = request.max_events
 
     async def events(self) -> AsyncGenerator[bytes, None]:
@@ -111,9 +111,12 @@ class Stream:
         """Live values first: they are what a dashboard waits for while a backlog drains."""
         part = b""
         if self._request.live:
-            part = b"".join(live_event(reading) for reading in watch.take(self._sensors))
+            part = b"".join(
+                live_event(reading, with_raw=reading.sensor_id not in self._sight.hidden)
+                for reading in watch.take(self._sight.sensors)
+            )
         if subscription.behind:
-            delivery = await subscription.take(self._sensors, self._left)
+            delivery = await subscription.take(self._sight.sensors, self._left, self._sight.hidden)
             if self._left is not None:
                 self._left -= delivery.count
             part += delivery.body
@@ -122,16 +125,16 @@ class Stream:
     async def _recheck(self) -> None:
         async with acquire(self._pool) as connection:
             await self._request.scope.check_credentials(connection, to_datetime(self._clock.now_us()))
-            self._sensors = await self._request.scope.sensors(connection)
+            self._sight = await self._request.scope.sight(connection)
 
 
-def live_event(reading: LiveReading) -> bytes:
+def live_event(reading: LiveReading, *, with_raw: bool = True) -> bytes:
     """One live value as an event."""
     fields = {
         "sensor_id": str(reading.sensor_id),
         "signal": reading.signal,
         "timestamp": timestamp_text(reading.timestamp_us),
-        "raw_value": reading.raw,
+        "raw_value": reading.raw if with_raw else None,
         "physical_value": reading.physical,
         "conversion_status": status_label(reading.status),
         "unit": reading.unit,

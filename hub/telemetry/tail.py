@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from hub.database.pool import Connection, Pool, acquire
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.chunk import Chunk, Delivery
-from hub.telemetry.live import SensorIds
+from hub.telemetry.live import NO_SENSORS, SensorIds
 from hub.telemetry.scan import Where, horizon, prefer_indexes
 from hub.telemetry.windows import Windows
 from hub.wake import set_within
@@ -199,28 +199,31 @@ class Subscription:
         end = self._tail._cursor
         return (end is not None and self.cursor < end) or (self._since is not None and self.cursor < self._since.until)
 
-    async def take(self, sensor_ids: SensorIds, limit: int | None = None) -> Delivery:
+    async def take(self, sensor_ids: SensorIds, limit: int | None = None, hidden: SensorIds = NO_SENSORS) -> Delivery:
         """The next stretch of readings of these sensors, at most `limit`; it may be empty although there is more.
+
+        Args:
+            hidden: sensors whose raw values are left out.
 
         Raises: StorageUnavailable.
         """
         if self._since is not None and self.cursor >= self._since.until:
             self._since = None
         if self._since is not None:
-            delivery = await self._catch_up(sensor_ids, limit, self._since.until)
+            delivery = await self._catch_up(sensor_ids, limit, self._since.until, hidden)
         elif (end := self._tail._cursor) is None or self.cursor >= end:
             return Delivery(b"", 0, self.cursor)
         elif (chunk := self._tail._chunk_behind(self.cursor)) is not None:
-            delivery = chunk.deliver(self.cursor, sensor_ids, limit)
+            delivery = chunk.deliver(self.cursor, sensor_ids, limit, hidden)
         else:
-            delivery = await self._catch_up(sensor_ids, limit, end)
+            delivery = await self._catch_up(sensor_ids, limit, end, hidden)
         self.cursor = delivery.through
         return delivery
 
-    async def _catch_up(self, sensor_ids: SensorIds, limit: int | None, until: int) -> Delivery:
+    async def _catch_up(self, sensor_ids: SensorIds, limit: int | None, until: int, hidden: SensorIds) -> Delivery:
         async with self._tail._catch_ups, acquire(self._tail._pool) as connection:
             await prefer_indexes(connection)
             series = await self._tail.catalogue.series_of(connection, sensor_ids)
             where = Where(series=tuple(one.id for one in series), after=self._since.after if self._since else None)
             chunk = await self._windows.read(connection, self.cursor, until + 1, where)
-        return chunk.deliver(self.cursor, sensor_ids, limit)
+        return chunk.deliver(self.cursor, sensor_ids, limit, hidden)

@@ -1,0 +1,122 @@
+"""What a query is about: series and a range of time, or what belongs to sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from hub.access.identity import Principal, SensorPrincipal
+from hub.database.pool import Connection
+from hub.errors import not_found
+from hub.telemetry import membership
+from hub.telemetry.catalogue import Catalogue
+from hub.telemetry.filters import Filters, TimeRange
+from hub.telemetry.membership import FOR_EVER_US, Membership
+from hub.telemetry.scan import Where
+
+_RUN = """
+select r.id, r.project_id, m.role from runs r
+left join project_members m on m.project_id = r.project_id and m.user_id = $2
+where r.id = $1
+"""
+_SESSION = """
+select s.run_id as id, s.project_id, m.role from capture_sessions s
+left join project_members m on m.project_id = s.project_id and m.user_id = $2
+where s.id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Readings that a query asks for.
+
+    Attributes:
+        series: ids of the series, by sensor.
+        range: of time; what else `sessions` say holds too.
+        sessions: None where time alone decides; else the readings belong to one of these.
+        with_held: whether late readings that do not count to their session are wanted too.
+    """
+
+    series: dict[UUID, list[int]]
+    range: TimeRange
+    sessions: Sequence[Membership] | None = None
+    with_held: bool = False
+
+    @property
+    def series_ids(self) -> list[int]:
+        """Of all sensors, rising."""
+        return sorted(one for ids in self.series.values() for one in ids)
+
+    def where(self) -> Where:
+        """For a scan of readings."""
+        if self.sessions is None:
+            return Where(series=tuple(self.series_ids), time_from_us=self.range.from_us, time_to_us=self.range.to_us)
+        parts = [one.condition(self.series, with_held=self.with_held) for one in self.sessions]
+        span = self._span()
+        return Where(
+            series=tuple(self.series_ids),
+            time_from_us=span.from_us,
+            time_to_us=span.to_us,
+            belongs=f"({' or '.join(parts)})" if parts else "false",
+        )
+
+    def _span(self) -> TimeRange:
+        """The range within which the sessions' readings lie; what was named may lie anywhere."""
+        sessions = self.sessions or ()
+        windows = [window for one in sessions for window in one.windows]
+        if not windows or any(len(one.named) for one in sessions):
+            return self.range
+        first, last = min(one.from_us for one in windows), max(one.to_us for one in windows)
+        return self.range.within(first, None if last == FOR_EVER_US else last)
+
+
+async def select(connection: Connection, catalogue: Catalogue, filters: Filters, principal: Principal) -> Selection:
+    """What these filters mean for the caller. Raises: Problem 404, 422; StorageUnavailable."""
+    if filters.run_id is None and filters.capture_session_id is None:
+        visible = await filters.scope(principal).sensors(connection)
+        found = await catalogue.series_of(connection, visible, filters.signal)
+        return Selection(_by_sensor([(one.id, one.sensor_id) for one in found]), filters.range)
+    sessions = await _sessions(connection, filters, principal)
+    sensors = set(await membership.series_of(connection, sessions))
+    if filters.sensor_id:
+        sensors &= set(await filters.scope(principal).sensors(connection))
+    if isinstance(principal, SensorPrincipal):
+        sensors &= {principal.id}
+    found = await catalogue.series_of(connection, sensors, filters.signal)
+    series = _by_sensor([(one.id, one.sensor_id) for one in found])
+    return Selection(series, filters.range, sessions, filters.include_late)
+
+
+async def _sessions(connection: Connection, filters: Filters, principal: Principal) -> list[Membership]:
+    """The memberships that are meant. Raises: Problem 404 for what is not there, or not the caller's to see."""
+    session_id, run_id = filters.capture_session_id, filters.run_id
+    if session_id is None:
+        assert run_id is not None
+        await _see(connection, _RUN, run_id, principal, "run")
+        return await membership.of_run(connection, run_id)
+    of_run = await _see(connection, _SESSION, session_id, principal, "capture session")
+    if run_id not in (None, of_run):
+        raise not_found("capture session")
+    return await membership.of_sessions(connection, [session_id])
+
+
+async def _see(connection: Connection, statement: str, id_: UUID, principal: Principal, what: str) -> UUID:
+    row = await connection.fetchrow(statement, id_, principal.id)
+    if row is None:
+        raise not_found(what)
+    if isinstance(principal, SensorPrincipal):
+        visible = row["project_id"] in principal.project_ids
+    else:
+        visible = row["role"] is not None
+    if not visible:
+        raise not_found(what)
+    run_id: UUID = row["id"]
+    return run_id
+
+
+def _by_sensor(found: Sequence[tuple[int, UUID]]) -> dict[UUID, list[int]]:
+    series: dict[UUID, list[int]] = {}
+    for series_id, sensor_id in found:
+        series.setdefault(sensor_id, []).append(series_id)
+    return series
