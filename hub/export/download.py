@@ -44,7 +44,7 @@ class Exports:
     """
 
     def __init__(self, at_once_max: int) -> None:
-        self._at_once_max = at_once_max
+        self.at_once_max = at_once_max
         self._under_way = 0
 
     @property
@@ -55,7 +55,7 @@ class Exports:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Room for one more. Raises: Problem 503."""
-        if self._under_way >= self._at_once_max:
+        if self._under_way >= self.at_once_max:
             raise Problem(
                 503,
                 f"{self._under_way} exports are under way already; try again later",
