@@ -14,12 +14,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from hub.access.identity import Role
+from hub.access.principals import Principal, Role, SensorPrincipal
 from hub.database.pool import Connection
 
 _POLICIES = """
     select project_id, late_data, viewers_see_raw, retention_days, clock_skew_s, session_start_role
     from project_policies where project_id = any($1::uuid[])
+"""
+
+_RAW_HIDDEN = """
+    select s.id from unnest($1::uuid[]) as s (id)
+    where not exists (
+        select from project_members m left join project_policies o on o.project_id = m.project_id
+        where m.user_id = $2 and (m.role <> 'viewer' or coalesce(o.viewers_see_raw, true))
+          and (m.project_id = $3 or exists (
+                select from sensor_projects p where p.sensor_id = s.id and p.project_id = m.project_id
+              ))
+    )
 """
 
 
@@ -66,3 +77,19 @@ async def policies_of(connection: Connection, project_ids: Iterable[UUID]) -> di
             session_start_role=Role(row["session_start_role"]),
         )
     return found
+
+
+async def raw_hidden_from(
+    connection: Connection, principal: Principal, sensor_ids: Iterable[UUID], project_id: UUID | None = None
+) -> frozenset[UUID]:
+    """Those of the sensors whose raw values the caller is not shown: viewers, where the project does not let them.
+
+    Whoever is more than a viewer in any of a sensor's projects, or a viewer in one that lets them, is shown them.
+
+    Args:
+        project_id: of the session or run that the sensors are seen through, which counts as one of their projects.
+    """
+    if isinstance(principal, SensorPrincipal):
+        return frozenset()
+    rows = await connection.fetch(_RAW_HIDDEN, list(sensor_ids), principal.id, project_id)
+    return frozenset(row["id"] for row in rows)
