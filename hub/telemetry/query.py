@@ -9,6 +9,7 @@ few. The answer is exact whatever the order; only the time it takes depends on i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from hub.telemetry.buckets import Extent, extent_of
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.extras import extras
 from hub.telemetry.points import encode_points
+from hub.telemetry.raw_values import without_raw
 from hub.telemetry.scan import Rows, Where, horizon, prefer_indexes, scan
 
 LIMIT_DEFAULT = 2000
@@ -47,11 +49,13 @@ async def read_page(
     since_id: int | None,
     limit: int,
     descending: bool = False,
+    hidden: Collection[int] = (),
 ) -> Page:
     """The readings behind the cursor `since_id`: with higher ids, or with lower ones where `descending`.
 
     Args:
         where: series, and a range of time if any; ids are ours.
+        hidden: series whose raw values are left out.
 
     Raises: StorageUnavailable.
     """
@@ -68,7 +72,7 @@ async def read_page(
     more = len(rows) > limit
     rows = rows.take(slice(0, limit))
     await catalogue.learn(connection, rows)
-    points = encode_points(rows, catalogue, await extras(connection, rows, catalogue))
+    points = encode_points(without_raw(rows, hidden), catalogue, await extras(connection, rows, catalogue))
     return Page(points, int(rows.id[-1]) if more else None)
 
 

@@ -14,7 +14,7 @@ from hub.telemetry.scan import Rows
 
 def without_raw(rows: Rows, series: Collection[int] | None = None) -> Rows:
     """The rows, without the raw values of these series, or of all."""
-    if not len(rows):
+    if series is not None and not len(series):
         return rows
     hidden = np.ones(len(rows), np.bool_) if series is None else np.isin(rows.series, list(series))
     return replace(rows, raw=np.where(hidden, np.nan, rows.raw))

@@ -20,6 +20,7 @@ from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery, scope
 from hub.telemetry.moments import Moment, interval_text, parse_interval, to_us
 from hub.telemetry.parts import interval_for, parts_of, read_parts
 from hub.telemetry.query import LIMIT_DEFAULT, LIMIT_MAX, read_page
+from hub.telemetry.raw_values import buckets_without_raw
 from hub.telemetry.scan import horizon, ids_drawn
 from hub.telemetry.selection import select
 from hub.telemetry.stream import Stream, StreamRequest
@@ -109,8 +110,16 @@ async def query(
     """Stored readings in order of id, a page at a time: pass `next_since_id` as `since_id` until it is null."""
     catalogue = services.tail.catalogue
     async with acquire(services.pool) as connection:
-        where = (await select(connection, catalogue, filters, principal)).where()
-        page = await read_page(connection, catalogue, where, since_id=since_id, limit=limit, descending=order == "desc")
+        selection = await select(connection, catalogue, filters, principal)
+        page = await read_page(
+            connection,
+            catalogue,
+            selection.where(),
+            since_id=since_id,
+            limit=limit,
+            descending=order == "desc",
+            hidden=selection.hidden_series,
+        )
     return Response(page.json(), media_type="application/json")
 
 
@@ -135,7 +144,7 @@ async def aggregated(
         buckets = await read_parts(connection, catalogue, parts, interval_us, limit or BUCKETS_MAX + 1)
     if len(buckets) > BUCKETS_MAX:
         raise invalid("bucket_interval", f"gives more than {BUCKETS_MAX} buckets; take a longer one or a shorter range")
-    answer = {"buckets": buckets, "bucket_interval": interval_text(interval_us)}
+    answer = {"buckets": buckets_without_raw(buckets, selection.hidden), "bucket_interval": interval_text(interval_us)}
     return Response(orjson.dumps(answer, option=orjson.OPT_UTC_Z), media_type="application/json")
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from hub.access.identity import Principal, SensorPrincipal
+from hub.access.policies import raw_hidden_from
 from hub.database.pool import Connection
 from hub.errors import not_found
 from hub.telemetry import membership
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.filters import Filters, TimeRange
+from hub.telemetry.live import NO_SENSORS, SensorIds
 from hub.telemetry.membership import FOR_EVER_US, Membership
 from hub.telemetry.scan import Where
 
@@ -36,12 +38,19 @@ class Selection:
         range: of time; what else `sessions` say holds too.
         sessions: None where time alone decides; else the readings belong to one of these.
         with_held: whether late readings that do not count to their session are wanted too.
+        hidden: sensors whose raw values the caller is not shown.
     """
 
     series: dict[UUID, list[int]]
     range: TimeRange
     sessions: Sequence[Membership] | None = None
     with_held: bool = False
+    hidden: SensorIds = NO_SENSORS
+
+    @property
+    def hidden_series(self) -> list[int]:
+        """The series of the sensors that are `hidden`."""
+        return [one for sensor, ids in self.series.items() if sensor in self.hidden for one in ids]
 
     @property
     def series_ids(self) -> list[int]:
@@ -74,10 +83,10 @@ class Selection:
 async def select(connection: Connection, catalogue: Catalogue, filters: Filters, principal: Principal) -> Selection:
     """What these filters mean for the caller. Raises: Problem 404, 422; StorageUnavailable."""
     if filters.run_id is None and filters.capture_session_id is None:
-        visible = await filters.scope(principal).sensors(connection)
-        found = await catalogue.series_of(connection, visible, filters.signal)
-        return Selection(_by_sensor([(one.id, one.sensor_id) for one in found]), filters.range)
-    sessions = await _sessions(connection, filters, principal)
+        sight = await filters.scope(principal).sight(connection)
+        found = await catalogue.series_of(connection, sight.sensors, filters.signal)
+        return Selection(_by_sensor([(one.id, one.sensor_id) for one in found]), filters.range, hidden=sight.hidden)
+    project_id, sessions = await _sessions(connection, filters, principal)
     sensors = set(await membership.series_of(connection, sessions))
     if filters.sensor_id:
         sensors &= set(await filters.scope(principal).sensors(connection))
@@ -85,23 +94,28 @@ async def select(connection: Connection, catalogue: Catalogue, filters: Filters,
         sensors &= {principal.id}
     found = await catalogue.series_of(connection, sensors, filters.signal)
     series = _by_sensor([(one.id, one.sensor_id) for one in found])
-    return Selection(series, filters.range, sessions, filters.include_late)
+    hidden = await raw_hidden_from(connection, principal, sensors, project_id)
+    return Selection(series, filters.range, sessions, filters.include_late, hidden)
 
 
-async def _sessions(connection: Connection, filters: Filters, principal: Principal) -> list[Membership]:
-    """The memberships that are meant. Raises: Problem 404 for what is not there, or not the caller's to see."""
+async def _sessions(connection: Connection, filters: Filters, principal: Principal) -> tuple[UUID, list[Membership]]:
+    """The memberships that are meant, and the project that they belong to.
+
+    Raises: Problem 404 for what is not there, or not the caller's to see.
+    """
     session_id, run_id = filters.capture_session_id, filters.run_id
     if session_id is None:
         assert run_id is not None
-        await _see(connection, _RUN, run_id, principal, "run")
-        return await membership.of_run(connection, run_id)
-    of_run = await _see(connection, _SESSION, session_id, principal, "capture session")
+        _, project_id = await _see(connection, _RUN, run_id, principal, "run")
+        return project_id, await membership.of_run(connection, run_id)
+    of_run, project_id = await _see(connection, _SESSION, session_id, principal, "capture session")
     if run_id not in (None, of_run):
         raise not_found("capture session")
-    return await membership.of_sessions(connection, [session_id])
+    return project_id, await membership.of_sessions(connection, [session_id])
 
 
-async def _see(connection: Connection, statement: str, id_: UUID, principal: Principal, what: str) -> UUID:
+async def _see(connection: Connection, statement: str, id_: UUID, principal: Principal, what: str) -> tuple[UUID, UUID]:
+    """The run and the project of what is asked for. Raises: Problem 404."""
     row = await connection.fetchrow(statement, id_, principal.id)
     if row is None:
         raise not_found(what)
@@ -111,8 +125,7 @@ async def _see(connection: Connection, statement: str, id_: UUID, principal: Pri
         visible = row["role"] is not None
     if not visible:
         raise not_found(what)
-    run_id: UUID = row["id"]
-    return run_id
+    return row["id"], row["project_id"]
 
 
 def _by_sensor(found: Sequence[tuple[int, UUID]]) -> dict[UUID, list[int]]:
