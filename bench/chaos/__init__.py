@@ -41,4 +41,4 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def passed(figures: Mapping[str, Any]) -> bool:
     """Whether a run has shown nothing wrong."""
-    return not any(figures.get(key) for key in ("lost", "duplicated", "gaps_unexplained", "not_recovered"))
+    return not any(figures.get(key) for key in ("lost", "duplicated", "gaps_unexplained", "not_recovered", "died"))

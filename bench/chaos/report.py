@@ -27,6 +27,7 @@ class Figures:
     quarantined: int = 0
     waiting: int = 0
     not_recovered: int = 0
+    died: int = 0
     polled: int = 0
     readings_per_s: float = 0.0
     seconds: float = 0.0
@@ -35,7 +36,7 @@ class Figures:
     @property
     def clean(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.lost or self.duplicated or self.gaps_unexplained or self.not_recovered)
+        return not (self.lost or self.duplicated or self.gaps_unexplained or self.not_recovered or self.died)
 
     def as_dict(self) -> dict[str, Any]:
         """For people and JSON."""

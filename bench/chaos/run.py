@@ -107,6 +107,7 @@ def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures,
         scene.seconds(0.0, 1.0)
         what = fault(scene)
         figures.faults[fault.__name__] += 1
+        _revive(stack, figures, report)
         recovered_s = _recover(watch)
         if recovered_s is None:
             figures.not_recovered += 1
@@ -119,6 +120,16 @@ def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures,
         before = mark
     figures.readings_per_s = round((_polled(stack) - before_began) / (time.monotonic() - began_s))
     _finish(stack, watch, figures, report)
+
+
+def _revive(stack: Stack, figures: Figures, report: Report) -> None:
+    """Start again, as a supervisor would, what has ended by itself; it was not to."""
+    for server in stack.servers:
+        if not server.running:
+            figures.died += 1
+            report.say(f"{server.spec.name} has ended by itself; see {server.spec.log}")
+            server.stop()
+            server.start()
 
 
 def _polled(stack: Stack) -> int:

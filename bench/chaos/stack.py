@@ -130,6 +130,12 @@ class Stack:
         """What Mosquitto remembers over a restart."""
         return self.folder / "broker" / "mosquitto.db"
 
+    @property
+    def servers(self) -> list[Server]:
+        """Everything that is to run."""
+        agents = [server for agent in self.agents for server in (agent.instrument, agent.server)]
+        return [self.database, self.broker, self.hub, *agents]
+
     def start(self) -> None:
         """Start everything, and enrol the agents."""
         self.database.start()
@@ -148,10 +154,7 @@ class Stack:
 
     def close(self) -> None:
         """End everything that was started."""
-        for agent in self.agents:
-            for server in (agent.server, agent.instrument):
-                _quietly(server.stop)
-        for server in (self.hub, self.broker, self.database):
+        for server in reversed(self.servers):
             _quietly(server.stop)
         _quietly(self.links.close)
         for path in self._mounted:

@@ -56,8 +56,15 @@ where e.taken_through is not null
 order by c.depth limit 1
 """
 _AFTER = f"""
-{_CHAIN}
-select s.opened_us, s.offset_us, s.uncertainty_us, k.correction_us
+{_CHAIN}, heirs (id, agent_id, epoch, depth) as (
+    select id, agent_id, epoch, 0 from epochs where id = $1
+    union all
+    select e.id, e.agent_id, e.epoch, h.depth + 1
+    from heirs h join epochs e on e.agent_id = h.agent_id and e.previous_epoch = h.epoch
+    where h.depth < {_ANCESTORS_MAX}
+)
+select s.opened_us, s.offset_us, s.uncertainty_us, k.correction_us,
+       exists (select from heirs h where h.id = s.epoch_id) as is_heir
 from clock_segments s
 join epochs e on e.id = s.epoch_id
 left join clock_corrections k on k.epoch_id = s.epoch_id and k.segment = s.segment
@@ -244,9 +251,12 @@ async def _surroundings(connection: Connection, span: _Span) -> Surroundings:
 
 
 def _first(rows: Sequence[Any]) -> Neighbour | None:
-    """The earliest of the segments that are not before."""
+    """The earliest of the segments that came after, as their openings say; or else of those that are not before.
+
+    Where an agent was cloned or its disk put back, there are epochs that are neither before nor after.
+    """
     found = []
-    for row in rows:
+    for row in [row for row in rows if row["is_heir"]] or rows:
         measured = offset_of(row["offset_us"], row["uncertainty_us"], "measured")
         correction_us = measured.correction_us if row["correction_us"] is None else row["correction_us"]
         found.append(Neighbour(row["opened_us"] + correction_us, correction_us, measured.uncertainty_us))

@@ -122,6 +122,21 @@ async def test_a_restart_without_a_link_is_accepted_where_it_fits_between_its_ne
     assert row["uncertainty_us"] >= 500 * S, "it lies somewhere within ten minutes"
 
 
+async def test_what_a_clone_of_the_agent_did_before_is_no_later_neighbour(room: Room) -> None:
+    first = await room.agent()
+    clone, offline, running = Agent(first.id), Agent(first.id), Agent(first.id)
+    async with room.writing() as writer:
+        start = [first.record(measured(0)), first.dictionary("oven")]
+        await room.send(writer, first, *start, first.data(one(NOW_US), taken_through_us=NOW_US))
+        await room.send(writer, clone, clone.record(measured(0, at_us=NOW_US - 60 * S)))
+        opening = running.record(Opening(NOW_US + 600 * S, offline.epoch.hex(), 4))
+        await room.send(writer, running, opening, running.record(measured(0, at_us=NOW_US + 600 * S)))
+        opening = offline.record(Opening(NOW_US + 60 * S, first.epoch.hex(), first.seq))
+        start = [opening, offline.record(opened(at_us=NOW_US + 60 * S)), offline.dictionary("oven")]
+        await room.send(writer, offline, *start, offline.data(one(NOW_US + 61 * S, 2.0)))
+    assert await times(room) == [(NOW_US, NOW_US), (NOW_US + 61 * S, NOW_US + 61 * S)]
+
+
 async def test_a_restart_without_a_link_and_without_a_battery_clock_is_set_aside(room: Room) -> None:
     _, offline = await _restarted_offline(room, 86_400 * S)
     assert await times(room) == [(NOW_US, NOW_US)]
