@@ -91,6 +91,15 @@ class DatabaseSettings(SettingsGroup):
         ge=0,
         description="Age at which readings are dropped, by whole chunks; 1-minute aggregates stay. 0 keeps everything.",
     )
+    retention_keep_sessions: bool = Field(
+        default=True, description="Whether readings of sessions that are not archived are kept however old they are."
+    )
+    session_forgotten_after_h: float = Field(
+        default=24.0,
+        gt=0,
+        description="Running sessions without a reading or a change for so long fail, unless an agent concerned is "
+        "offline or behind.",
+    )
 
 
 class BrokerSettings(SettingsGroup):
