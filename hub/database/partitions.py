@@ -84,6 +84,11 @@ class Partitions:
         self._known: set[int] = set()
         self._making = asyncio.Lock()
 
+    def has(self, from_us: int, to_us: int) -> bool:
+        """Whether all partitions from one time to another (inclusive) are known to be there."""
+        first, last = from_us // self._chunk_us, to_us // self._chunk_us
+        return last - first < NEW_PER_CALL_MAX and self._known.issuperset(range(first, last + 1))
+
     async def ensure(self, timestamps_us: Int64) -> None:
         """See that readings of these times can be stored.
 

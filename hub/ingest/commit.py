@@ -330,19 +330,21 @@ def _naming(item: Submission, takers: set[UUID]) -> Naming:
     return Naming.OPEN if item.session_id in takers else Naming.ARCHIVED
 
 
-def rows_of(judged: Judged, keep: Int64, first_id: int, profiles: Profiles) -> Rows:
+def rows_of(judged: Judged, keep: Int64 | None, first_id: int, profiles: Profiles) -> Rows:
     """Readings ready to be stored.
 
     Args:
-        keep: int64 (n,), which of the judged ones.
+        keep: int64 (n,), which of the judged ones; None for all.
         first_id: of the first; the others follow.
     """
+    if keep is not None and len(keep) < len(judged):
+        judged = judged.chosen(keep)
     return Rows(
-        judged.series_id[keep].astype(np.int32),
-        profiles.refs[judged.profile[keep]],
-        judged.time_us[keep],
-        first_id + np.arange(len(keep), dtype=np.int64),
-        judged.raw[keep],
-        judged.physical[keep],
-        judged.status[keep],
+        judged.series_id.astype(np.int32),
+        profiles.refs[judged.profile],
+        judged.time_us,
+        first_id + np.arange(len(judged), dtype=np.int64),
+        judged.raw,
+        judged.physical,
+        judged.status,
     )

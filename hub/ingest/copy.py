@@ -15,7 +15,7 @@ means nothing, ids say what came first.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,6 +32,7 @@ Int32: TypeAlias = NDArray[np.int32]
 _HEAD = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TAIL = struct.pack(">h", -1)
 _NULL = -1
+_BLANK_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def numbered(self, first_id: int) -> Rows:
+        """The same with ids from `first_id` on, where they counted from 0."""
+        return replace(self, id=self.id + first_id)
 
     def chosen(self, which: NDArray[np.bool_]) -> Rows:
         """Those rows where `which`, bool (n,), is true."""
@@ -97,38 +102,47 @@ _LAYOUTS = {
 }
 
 
-def encode_rows(rows: Rows) -> bytes:
+def _blank(layout: np.dtype[Any]) -> NDArray[Any]:
+    """`_BLANK_ROWS` tuples with everything that is the same in all of them; values are to be filled in."""
+    assert layout.names is not None
+    blank = np.zeros(_BLANK_ROWS, layout)
+    blank["fields"] = len(COLUMNS)
+    for name in COLUMNS:
+        blank[f"{name}_length"] = layout[name].itemsize if name in layout.names else _NULL
+    return blank
+
+
+_BLANKS = {nulls: _blank(layout) for nulls, layout in _LAYOUTS.items()}
+
+
+def encode_rows(rows: Rows) -> memoryview:
     """The whole stream for these readings."""
     raw_null, physical_null = np.isnan(rows.raw), np.isnan(rows.physical)
-    blocks = [_HEAD]
-    for nulls in _LAYOUTS:
-        chosen = (raw_null == nulls[0]) & (physical_null == nulls[1])
-        if chosen.all():
-            blocks.append(_block(rows, None, nulls))
-        elif chosen.any():
-            blocks.append(_block(rows, np.flatnonzero(chosen), nulls))
-    blocks.append(_TAIL)
-    return b"".join(blocks)
+    if not raw_null.any() and not physical_null.any():
+        chosen: list[tuple[tuple[bool, bool], slice | NDArray[np.intp]]] = [((False, False), slice(0, len(rows)))]
+    else:
+        chosen = [(nulls, np.flatnonzero((raw_null == nulls[0]) & (physical_null == nulls[1]))) for nulls in _LAYOUTS]
+    counts = [len(rows.id[which]) for _, which in chosen]
+    sizes = [count * _LAYOUTS[nulls].itemsize for count, (nulls, _) in zip(counts, chosen, strict=True)]
+    stream = bytearray(len(_HEAD) + sum(sizes) + len(_TAIL))
+    stream[: len(_HEAD)], stream[-len(_TAIL) :] = _HEAD, _TAIL
+    at = len(_HEAD)
+    for (nulls, which), count, size in zip(chosen, counts, sizes, strict=True):
+        _fill(np.frombuffer(stream, _LAYOUTS[nulls], count, at), rows, which, nulls)
+        at += size
+    return memoryview(stream)
 
 
-def _block(rows: Rows, chosen: NDArray[np.intp] | None, nulls: tuple[bool, bool]) -> bytes:
-    layout = _LAYOUTS[nulls]
-    block = np.empty(len(rows) if chosen is None else len(chosen), layout)
-    block["fields"] = len(COLUMNS)
-    values: dict[str, NDArray[Any]] = {
-        "series_id": rows.series_id,
-        "profile": rows.profile,
-        "time": rows.time_us - POSTGRES_EPOCH_US,
-        "id": rows.id,
-        "raw": rows.raw,
-        "physical": rows.physical,
-        "status": rows.status,
-    }
-    assert layout.names is not None
-    for name, column in values.items():
-        if name not in layout.names:
-            block[f"{name}_length"] = _NULL
-            continue
-        block[f"{name}_length"] = layout[name].itemsize
-        block[name] = column if chosen is None else column[chosen]
-    return block.tobytes()
+def _fill(block: NDArray[Any], rows: Rows, which: slice | NDArray[np.intp], nulls: tuple[bool, bool]) -> None:
+    blank = _BLANKS[nulls]
+    for start in range(0, len(block), _BLANK_ROWS):
+        block[start : start + _BLANK_ROWS] = blank[: len(block) - start]
+    block["series_id"] = rows.series_id[which]
+    block["profile"] = rows.profile[which]
+    block["time"] = rows.time_us[which] - POSTGRES_EPOCH_US
+    block["id"] = rows.id[which]
+    if not nulls[0]:
+        block["raw"] = rows.raw[which]
+    if not nulls[1]:
+        block["physical"] = rows.physical[which]
+    block["status"] = rows.status[which]

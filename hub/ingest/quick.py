@@ -1,35 +1,41 @@
-"""Small groups in one statement: ledger, readings, dirty minutes and watermarks, without a round trip in between.
+"""Groups of readings that need nothing unusual, in the fewest round trips.
 
-Below about 500 readings the round trips of a transaction cost more than its rows. What the statement relies on
-is known already (else the group takes the long way); it does nothing unless the catalogue is still at the generation
-that the verdicts were found by. A batch that is in the ledger already is left out, with its readings; a reading that is
-there already fails the whole statement. Both then take the long way.
+They are judged and made ready before the transaction. What that relies on is known already (else the group takes the
+long way); the database does nothing unless the catalogue is still at the generation that the verdicts were found by.
+
+=====================  ================================================================================
+up to `READINGS_MAX`   one statement: ledger, readings, dirty minutes and watermarks
+more                   a transaction: one statement for all but the readings, and a binary COPY of these
+=====================  ================================================================================
+
+Below about 500 readings the round trips of a transaction cost more than its rows. A batch that is in the ledger already
+is left out by the one statement, with its readings, and undoes the transaction; a reading that is there already fails
+either. All of these then take the long way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-import numpy as np
-
-from hub.database.pool import Connection
 from hub.ingest import store
 from hub.ingest.arrivals import Arrival, Item, Outcome
 from hub.ingest.catalogue import Catalogue, EpochKey
 from hub.ingest.commit import rows_of
+from hub.ingest.connection import OwnConnection
 from hub.ingest.copy import Rows
 from hub.ingest.correction import Placing
-from hub.ingest.dictionary import Verdict
 from hub.ingest.intake import GROUP_READINGS_MAX
 from hub.ingest.records import moment
+from hub.ingest.store import NO_STRETCH, Stretch
 from hub.ingest.verdict import Bounds, Part, judge
 from shared.columns import TIMESTAMP_US_MAX, DecodedColumns
 from shared.readings import Int64
 
 READINGS_MAX = 500
 
-_STATEMENT = f"""
+_CLAIM = f"""
 with entered as materialized (
     select enter_ingest_at($1, $2::integer[]) as ok
 ), block as materialized (
@@ -47,39 +53,51 @@ with entered as materialized (
     order by b.epoch_id, b.seq
     on conflict (epoch_id, seq) do nothing
     returning epoch_id, seq
-), stored as (
-    insert into readings (series_id, profile, time, id, raw, physical, status)
-    select r.series_id, r.profile, timestamptz 'epoch' + r.time_us * interval '1 microsecond',
-           block.first_id + r.place - 1, nullif(r.raw, 'NaN'), nullif(r.physical, 'NaN'), r.status
-    from block, unnest($11::integer[], $12::bigint[], $13::integer[], $14::integer[], $15::bigint[],
-                       $16::double precision[], $17::double precision[], $18::smallint[])
-        with ordinality as r (epoch_id, seq, series_id, profile, time_us, raw, physical, status, place)
-    join claimed on claimed.epoch_id = r.epoch_id and claimed.seq = r.seq
 ), dirtied as (
     insert into dirty_minutes (first_id, series_ids, bucket_from, bucket_to)
-    select block.first_id, $19::integer[], $20, $21 from block where cardinality($19::integer[]) > 0
+    select block.first_id, $11::integer[], $12, $13 from block where cardinality($11::integer[]) > 0
 ), advanced as (
     update epochs e
     set taken_through = greatest(e.taken_through, timestamptz 'epoch' + t.through_us * interval '1 microsecond')
     from block, (
         select b.epoch_id, max(least(b.through_us, {TIMESTAMP_US_MAX})) as through_us
-        from unnest($3::integer[], $22::bigint[]) as b (epoch_id, through_us) group by b.epoch_id
+        from unnest($3::integer[], $14::bigint[]) as b (epoch_id, through_us) group by b.epoch_id
     ) as t
     where e.id = t.epoch_id and t.through_us > 0
+)"""
+_CLAIM_ONLY = f"""{_CLAIM}
+select block.first_id, (select count(*) from claimed) as claimed from block
+"""
+_WITH_READINGS = f"""{_CLAIM}, stored as (
+    insert into readings (series_id, profile, time, id, raw, physical, status)
+    select r.series_id, r.profile, timestamptz 'epoch' + r.time_us * interval '1 microsecond',
+           block.first_id + r.place - 1, nullif(r.raw, 'NaN'), nullif(r.physical, 'NaN'), r.status
+    from block, unnest($15::integer[], $16::bigint[], $17::integer[], $18::integer[], $19::bigint[],
+                       $20::double precision[], $21::double precision[], $22::smallint[])
+        with ordinality as r (epoch_id, seq, series_id, profile, time_us, raw, physical, status, place)
+    join claimed on claimed.epoch_id = r.epoch_id and claimed.seq = r.seq
 )
 select epoch_id, seq from claimed
 """
 
+BeforeCommit = Callable[[], Awaitable[None]]
+
+
+class _Unusual(Exception):
+    """Takes back what was begun, so that the group can take the long way."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuickGroup:
-    """A small group, judged and ready.
+    """A group, judged and ready.
 
     Attributes:
         generation: of the catalogue, by which it was judged.
         epoch_ids: of each batch.
+        rows: their ids count from 0.
         part: int64 (n,), which batch each row is of.
         counts: readings of each batch.
+        stretches: of minutes that it touches (`store.stretches`).
     """
 
     generation: int
@@ -88,18 +106,58 @@ class QuickGroup:
     rows: Rows
     part: Int64
     counts: list[int]
-    stretch: tuple[list[int], int, int]
+    stretches: list[Stretch]
 
-    async def run(self, connection: Connection) -> dict[int, Outcome]:
+    async def run(self, connection: OwnConnection, before_commit: BeforeCommit) -> dict[int, Outcome]:
         """Commit it. Returns: outcomes by place of the batch, without those that must take the long way.
 
-        Raises: UniqueViolationError when a reading is there already (nothing is committed then).
+        Raises: UniqueViolationError when a reading is there already (nothing is committed then); StorageUnavailable.
         """
-        headers = [batch.header for batch in self.batches]
+        if len(self.rows) <= READINGS_MAX and len(self.stretches) <= 1:
+            return await self._in_one_statement(connection, before_commit)
+        try:
+            await self._in_one_transaction(connection, before_commit)
+        except _Unusual:
+            return {}
+        return {place: Outcome(count) for place, count in enumerate(self.counts)}
+
+    async def _in_one_statement(self, own: OwnConnection, before_commit: BeforeCommit) -> dict[int, Outcome]:
         part = self.part.tolist()
-        series_ids, from_us, to_us = self.stretch
-        claimed = await connection.fetch(
-            _STATEMENT,
+        async with own.use() as connection:
+            await before_commit()
+            claimed = await connection.fetch(
+                _WITH_READINGS,
+                *self._claim(self.stretches[0] if self.stretches else NO_STRETCH),
+                [self.epoch_ids[place] for place in part],
+                [self.batches[place].header.seq for place in part],
+                self.rows.series_id.tolist(),
+                self.rows.profile.tolist(),
+                self.rows.time_us.tolist(),
+                self.rows.raw.tolist(),
+                self.rows.physical.tolist(),
+                self.rows.status.tolist(),
+            )
+        there = {(row["epoch_id"], row["seq"]) for row in claimed}
+        return {
+            place: Outcome(self.counts[place])
+            for place, batch in enumerate(self.batches)
+            if (self.epoch_ids[place], batch.header.seq) in there
+        }
+
+    async def _in_one_transaction(self, own: OwnConnection, before_commit: BeforeCommit) -> None:
+        first, *others = self.stretches or [NO_STRETCH]
+        async with own.transaction() as connection:
+            found = await connection.fetchrow(_CLAIM_ONLY, *self._claim(first))
+            if found is None or found["claimed"] < len(self.batches):
+                raise _Unusual
+            if others:
+                await store.mark_stretches(connection, found["first_id"], others)
+            await store.copy_in(connection, self.rows.numbered(found["first_id"]))
+            await before_commit()
+
+    def _claim(self, stretch: Stretch) -> Sequence[object]:
+        headers = [batch.header for batch in self.batches]
+        return (
             self.generation,
             sorted(set(self.epoch_ids)),
             self.epoch_ids,
@@ -109,34 +167,18 @@ class QuickGroup:
             self.counts,
             [header.clock_segment for header in headers],
             [header.taken_through_us for header in headers],
-            np.searchsorted(self.part, np.arange(len(headers))).tolist(),
-            [self.epoch_ids[place] for place in part],
-            [headers[place].seq for place in part],
-            self.rows.series_id.tolist(),
-            self.rows.profile.tolist(),
-            self.rows.time_us.tolist(),
-            self.rows.raw.tolist(),
-            self.rows.physical.tolist(),
-            self.rows.status.tolist(),
-            series_ids,
-            moment(from_us),
-            moment(to_us),
+            list(accumulate(self.counts[:-1], initial=0)),
+            stretch.series_ids,
+            moment(stretch.from_us),
+            moment(stretch.to_us),
             [batch.taken_through_us for batch in self.batches],
         )
-        there = {(row["epoch_id"], row["seq"]) for row in claimed}
-        return {
-            place: Outcome(self.counts[place])
-            for place, header in enumerate(headers)
-            if (self.epoch_ids[place], header.seq) in there
-        }
 
 
 def plan(items: Sequence[Item], catalogue: Catalogue, window_us: tuple[int, int]) -> QuickGroup | None:
-    """The group made ready for one statement; None where it has to take the long way."""
+    """The group made ready; None where it has to take the long way."""
     batches = [item for item in items if isinstance(item, Arrival) and isinstance(item.content, DecodedColumns)]
     if len(batches) < len(items) or any(batch.placing is not Placing.PLACED for batch in batches):
-        return None
-    if sum(batch.readings for batch in batches) > READINGS_MAX:
         return None
     epoch_of = _epochs(batches, catalogue)
     known = catalogue.recall(epoch_of) if epoch_of is not None else None
@@ -149,14 +191,12 @@ def plan(items: Sequence[Item], catalogue: Catalogue, window_us: tuple[int, int]
         if isinstance(batch.content, DecodedColumns)
     ]
     judged = judge(parts, known.profiles.table, Bounds(*window_us, known.dropped_us))
-    if judged.asks or (judged.verdict != Verdict.STORE).any():
+    if judged.asks or judged.verdict.any():  # anything but STORE
         return None
-    rows = rows_of(judged, np.arange(len(judged)), 0, known.profiles)
-    stretches = store.stretches(rows.series_id, rows.time_us, judged.part) if len(rows) else [([], 0, 0)]
-    if len(stretches) > 1:
-        return None
-    counts = np.bincount(judged.part, minlength=len(batches)).tolist()
-    return QuickGroup(catalogue.generation, batches, epoch_ids, rows, judged.part, counts, stretches[0])
+    rows = rows_of(judged, None, 0, known.profiles)
+    counts = [batch.readings for batch in batches]
+    stretches = store.stretches(rows.series_id, rows.time_us, judged.part)
+    return QuickGroup(catalogue.generation, batches, epoch_ids, rows, judged.part, counts, stretches)
 
 
 def _epochs(batches: Sequence[Arrival], catalogue: Catalogue) -> Mapping[EpochKey, int] | None:

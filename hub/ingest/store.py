@@ -97,6 +97,23 @@ class Aside:
     correction_us: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Minutes that a group has touched.
+
+    Attributes:
+        series_ids: of the series that have readings in them, rising.
+        from_us, to_us: first and last minute, microseconds since 1970.
+    """
+
+    series_ids: list[int]
+    from_us: int
+    to_us: int
+
+
+NO_STRETCH = Stretch([], 0, 0)
+
+
 async def draw_ids(connection: Connection) -> int:
     """The first of `GROUP_READINGS_MAX` reading ids. Draw late: until the commit, readers wait for them."""
     block: int = await connection.fetchval(_DRAW_BLOCK)
@@ -105,14 +122,14 @@ async def draw_ids(connection: Connection) -> int:
 
 async def copy_in(connection: Connection, rows: Rows) -> None:
     """Store readings. Raises: UniqueViolationError when one of them is there already; use `stage_in` then."""
-    source: Any = memoryview(encode_rows(rows))  # bytes would be taken for a path
+    source: Any = encode_rows(rows)
     await connection.copy_to_table("readings", source=source, columns=list(COLUMNS), format="binary")
 
 
 async def stage_in(connection: Connection, rows: Rows) -> Losers:
     """Store those readings whose place (series, time) is free, and say what stands in the place of the others."""
     await connection.execute(_STAGING)
-    source: Any = memoryview(encode_rows(rows))
+    source: Any = encode_rows(rows)
     await connection.copy_to_table("staged_readings", source=source, columns=list(COLUMNS), format="binary")
     await connection.execute(_FROM_STAGING)
     first_id = int(rows.id[0])
@@ -129,21 +146,34 @@ async def mark_dirty(connection: Connection, rows: Rows, part: Int64) -> None:
     Args:
         part: int64 (n,), rising: which batch each row is of. Batches far apart in time are noted apart.
     """
-    records = [
-        (int(rows.id[0]), series, moment(from_us), moment(to_us))
-        for series, from_us, to_us in stretches(rows.series_id, rows.time_us, part)
-    ]
+    await mark_stretches(connection, int(rows.id[0]), stretches(rows.series_id, rows.time_us, part))
+
+
+async def mark_stretches(connection: Connection, first_id: int, found: Sequence[Stretch]) -> None:
+    """Note stretches of minutes that the group whose first reading has that id has touched."""
+    records = [(first_id, one.series_ids, moment(one.from_us), moment(one.to_us)) for one in found]
     if len(records) == 1:
         await connection.execute(_DIRTY, *records[0])
     else:
         await connection.executemany(_DIRTY, records)
 
 
-def stretches(series_id: Any, time_us: Int64, part: Int64) -> list[tuple[list[int], int, int]]:
+def stretches(series_id: Any, time_us: Int64, part: Int64) -> list[Stretch]:
     """Stretches of minutes, not overlapping, and the series that have readings in them.
 
-    Returns: (series ids, first minute, last minute) with minutes in microseconds since 1970.
+    Args:
+        series_id: int32 (n,)
+        part: int64 (n,), rising: which batch each row is of.
     """
+    if not len(time_us):
+        return []
+    from_us, to_us = int(time_us.min()) // _MINUTE_US * _MINUTE_US, int(time_us.max()) // _MINUTE_US * _MINUTE_US
+    if to_us <= from_us + _MINUTE_US or part[0] == part[-1]:
+        return [Stretch(distinct(series_id).tolist(), from_us, to_us)]
+    return _stretches_of_parts(series_id, time_us, part)
+
+
+def _stretches_of_parts(series_id: Any, time_us: Int64, part: Int64) -> list[Stretch]:
     starts = np.flatnonzero(np.diff(part, prepend=-1))
     ends = np.append(starts[1:], len(part))
     lows = np.minimum.reduceat(time_us, starts) // _MINUTE_US * _MINUTE_US
@@ -157,14 +187,17 @@ def stretches(series_id: Any, time_us: Int64, part: Int64) -> list[tuple[list[in
         else:
             found.append(([span], low, high))
     return [
-        (distinct(np.concatenate([series_id[start:end] for start, end in spans])).tolist(), low, high)
+        Stretch(distinct(np.concatenate([series_id[start:end] for start, end in spans])).tolist(), low, high)
         for spans, low, high in found
     ]
 
 
 def distinct(series_ids: Any) -> Any:
     """The different ones, rising; quick where equal ones stand together, as they do in batches."""
-    return np.unique(series_ids[np.flatnonzero(np.diff(series_ids, prepend=-1))])
+    if len(series_ids) < 2:
+        return series_ids
+    ends = np.flatnonzero(series_ids[1:] != series_ids[:-1])
+    return np.unique(np.append(series_ids[ends], series_ids[-1:]))
 
 
 async def add_meta(connection: Connection, rows: Sequence[tuple[int, datetime, dict[str, Any]]]) -> None:

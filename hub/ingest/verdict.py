@@ -17,7 +17,7 @@ alone, and a reading that failed at the instrument stays failed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TypeVar
 
@@ -119,6 +119,11 @@ class Judged:
 
     def __len__(self) -> int:
         return len(self.part)
+
+    def chosen(self, keep: Int64) -> Judged:
+        """Those readings that `keep`, int64 (n,), names."""
+        columns = (getattr(self, field.name)[keep] for field in fields(self)[1:])
+        return Judged(self.asks, *columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,22 +17,25 @@ import random
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 import asyncpg
 import numpy as np
 
-from hub.database.pool import acquire, transaction
+from hub.database.pool import acquire
 from hub.ingest.acknowledge import Acknowledger, BatchAnswer, Publisher
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.catalogue import Catalogue
 from hub.ingest.clocks import Clocks
 from hub.ingest.commit import Answer, Checkpoint, GroupCommit, Settled, no_checkpoint
+from hub.ingest.connection import OwnConnection
 from hub.ingest.heartbeat import Heartbeats
 from hub.ingest.intake import Entry, Intake
 from hub.ingest.prepare import Database, Preparation
 from hub.ingest.quick import QuickGroup, plan
+from hub.ingest.store import distinct
 from hub.metrics import Metrics
 from hub.settings import HubSettings
 from shared.clock import Clock
@@ -183,31 +186,35 @@ class IngestWriter:
             group.create_task(self._announce_commits(), name="commit announcer")
 
     async def _write(self) -> None:
-        while True:
-            group = await self._intake.take()
-            try:
-                await self._persist(group)
-            finally:
-                self._intake.done(group)
-                for entry in group:
-                    _fail(entry, StorageUnavailable("the hub is shutting down"))
+        own = OwnConnection(self._database)
+        try:
+            while True:
+                group = await self._intake.take()
+                try:
+                    await self._persist(group, own)
+                finally:
+                    self._intake.done(group)
+                    for entry in group:
+                        _fail(entry, StorageUnavailable("the hub is shutting down"))
+        finally:
+            await own.give_back()
 
-    async def _persist(self, group: list[Entry]) -> None:
+    async def _persist(self, group: list[Entry], own: OwnConnection) -> None:
         """Commit a group; what decides over a clock segment goes ahead of its readings. Posts wait for none of it."""
         while group:
             together = self._clocks.run_length([entry.item for entry in group])
             rest = group[together:]
             posts = [entry for entry in rest if isinstance(entry.item, Submission)]
-            await self._persist_together([*group[:together], *posts])
+            await self._persist_together([*group[:together], *posts], own)
             group = [entry for entry in rest if not isinstance(entry.item, Submission)]
 
-    async def _persist_together(self, group: list[Entry]) -> None:
+    async def _persist_together(self, group: list[Entry], own: OwnConnection) -> None:
         """Commit a group, however long it takes and in however many parts."""
         pause_s, attempts, careful = _RETRY_S_MIN, 0, self._is_suspect(group)
         while group:
             attempts += 1
             try:
-                settled = await self._commit([entry.item for entry in group], careful=careful)
+                settled = await self._commit([entry.item for entry in group], own, careful=careful)
             except StorageUnavailable as error:
                 self._note_away(error)
                 if attempts >= _POST_ATTEMPTS_MAX:
@@ -217,7 +224,7 @@ class IngestWriter:
             except asyncpg.UniqueViolationError as error:
                 self._catalogue.forget()
                 if attempts > _COLLISIONS_MAX:
-                    await self._isolate(group, error)
+                    await self._isolate(group, own, error)
                     return
                 if careful:  # not of (series, time) then: another hub has entered one of the batches
                     await asyncio.sleep(_RETRY_S_MIN)
@@ -228,27 +235,27 @@ class IngestWriter:
                 if len(group) == 1 and attempts < _LONE_ATTEMPTS_MAX:
                     await asyncio.sleep(pause_s)
                     continue
-                await self._isolate(group, error)
+                await self._isolate(group, own, error)
                 return
             else:
                 self._error = ""
                 self._answer(group, settled)
                 return
 
-    async def _isolate(self, group: list[Entry], error: Exception) -> None:
+    async def _isolate(self, group: list[Entry], own: OwnConnection, error: Exception) -> None:
         self._failures.add()
         if len(group) > 1:
             log.warning("event=group_halved items=%d reason=%r", len(group), str(error))
             middle = len(group) // 2
-            await self._persist(group[:middle])
-            await self._persist(group[middle:])
+            await self._persist(group[:middle], own)
+            await self._persist(group[middle:], own)
             return
         entry = group[0]
         self._batches.add(answer="failed")
         log.error("event=batch_failed lane=%s identity=%s", entry.lane, entry.identity, exc_info=error)
         _fail(entry, error)
 
-    async def _commit(self, items: Sequence[Item], *, careful: bool) -> list[Settled]:
+    async def _commit(self, items: Sequence[Item], own: OwnConnection, *, careful: bool) -> list[Settled]:
         started_s = self._clock.monotonic_s()
         incarnation = self._database.incarnation
         self._catalogue.meet(incarnation, self._database.connects)
@@ -256,14 +263,16 @@ class IngestWriter:
         window_us = self._window_us()
         settled: dict[int, Settled] = {}
         try:
-            items = await self._preparation.prepare(items, window_us)
+            items = await self._preparation.prepare(items, window_us, own)
             quick = None if careful else plan(items, self._catalogue, window_us)
             if quick is not None:
-                settled = await self._commit_quickly(quick, items)
+                settled = await self._commit_quickly(quick, items, own)
             rest = [place for place in range(len(items)) if place not in settled]
             if rest:
-                commit = await self._commit_slowly([items[place] for place in rest], window_us, careful=careful)
+                left = [items[place] for place in rest]
+                commit = await self._commit_slowly(left, own, window_us, careful=careful)
                 settled |= dict(zip(rest, commit.settled, strict=True))
+                await self._preparation.complete(self._later(commit.settled), own)  # first: they come again at once
         except StorageUnavailable:
             self._catalogue.forget()
             raise
@@ -272,21 +281,20 @@ class IngestWriter:
                 self._acknowledge(incarnation, settled.values())
         self._last_commit_s = self._clock.monotonic_s()
         self._commit_s.observe(self._last_commit_s - started_s)
-        await self._preparation.complete(self._later(settled.values()))
         return [settled[place] for place in range(len(items))]
 
-    async def _commit_quickly(self, quick: QuickGroup, items: Sequence[Item]) -> dict[int, Settled]:
-        async with acquire(self._database.pool) as connection:
-            await self._checkpoint("before commit")
-            outcomes = await quick.run(connection)
+    async def _commit_quickly(self, quick: QuickGroup, items: Sequence[Item], own: OwnConnection) -> dict[int, Settled]:
+        outcomes = await quick.run(own, partial(self._checkpoint, "before commit"))
         await self._checkpoint("after commit")
         if outcomes:
-            self._note_stored(np.unique(quick.rows.series_id).astype(np.int64))
+            self._note_stored(distinct(quick.rows.series_id).astype(np.int64))
         return {place: Settled(items[place], Answer.COMMITTED, outcome) for place, outcome in outcomes.items()}
 
-    async def _commit_slowly(self, items: Sequence[Item], window_us: tuple[int, int], *, careful: bool) -> GroupCommit:
+    async def _commit_slowly(
+        self, items: Sequence[Item], own: OwnConnection, window_us: tuple[int, int], *, careful: bool
+    ) -> GroupCommit:
         commit = GroupCommit(items, self._catalogue, window_us=window_us, careful=careful)
-        async with transaction(self._database.pool) as connection:
+        async with own.transaction() as connection:
             await commit.run(connection)
             await self._checkpoint("before commit")
         await self._checkpoint("after commit")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.ingest.dictionary import UNKNOWN, Dictionary, References, Slot, Verdict
-from hub.ingest.store import stretches
+from hub.ingest.store import Stretch, stretches
 from hub.ingest.timeline import Term, Timeline
 from hub.ingest.verdict import Ask, Bounds, Part, judge
 from shared.columns import DecodedColumns, physical_digest
@@ -138,4 +138,4 @@ def test_minutes_of_batches_that_touch_are_one_stretch_and_others_are_not() -> N
     minute = 60_000_000
     time_us = np.array([5 * minute + 1, 6 * minute, 100 * minute, 7 * minute])
     found = stretches(np.array([1, 2, 3, 4]), time_us, np.array([0, 0, 1, 2]))
-    assert found == [([1, 2, 4], 5 * minute, 7 * minute), ([3], 100 * minute, 100 * minute)]
+    assert found == [Stretch([1, 2, 4], 5 * minute, 7 * minute), Stretch([3], 100 * minute, 100 * minute)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hub.database.ids import uuid7
-from hub.database.pool import transaction
+from hub.database.pool import acquire, transaction
 from hub.ingest.write import Outcome, Submission
 from shared import wire
 from shared.conversion import ProfileTable
@@ -330,6 +330,8 @@ async def test_while_the_database_is_away_nothing_is_acknowledged_and_everything
         await room.send(writer, agent, agent.dictionary("oven"))
         pool = room.bench.storage.pool
         room.bench.storage.pool = _Away()  # type: ignore[assignment]
+        async with acquire(pool) as connection:
+            await connection.execute(_END_ALL_OTHERS)
         writer.offer(agent.data(columns([1], [NOW_US], [1.0])))
         with pytest.raises(StorageUnavailable):
             await writer.submit(_post(sensor_id, [1.0]))
@@ -342,6 +344,12 @@ async def test_while_the_database_is_away_nothing_is_acknowledged_and_everything
         await room.publisher.until(lambda: 2 in room.publisher.acked(agent.epoch))
         assert not writer.state().error
     assert await room.value("select count(*) from readings") == 1
+
+
+_END_ALL_OTHERS = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid()
+"""
 
 
 class _Away:
