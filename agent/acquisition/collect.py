@@ -34,7 +34,7 @@ from shared.readings import Columns
 from shared.records import Gap, ProfileEntry, SeriesEntry
 
 LIVE_INTERVAL_S = 0.1
-"""Readings are converted and shown at once, but while others wait for their batch no more often than this."""
+"""Readings are converted and shown at once, but no more often than this, or when their batch is due."""
 IDLE_BATCH_S = 5.0
 """While a capture session runs, a batch says at least this often through when everything has been taken."""
 RETRY_S = 0.5
@@ -179,14 +179,11 @@ class Collector:
             self._commit(pending, self._claim_us(pending, haul.taken_through_us))
 
     def _wait(self) -> Haul:
-        pending = self._pending
-        if not pending.readings:
-            return self._intake.take(max(IDLE_BATCH_S - self._idle_s(), LIVE_INTERVAL_S))
-        now_s = self._clock.monotonic_s()
-        due_s, shown_s = pending.due_s - now_s, self._shown_at_s + LIVE_INTERVAL_S - now_s
-        if shown_s <= 0:
-            return self._intake.take(due_s)
-        return self._intake.take(min(due_s, shown_s), enough=max(BATCH_READINGS - pending.readings, 1))
+        pending, now_s = self._pending, self._clock.monotonic_s()
+        shown_s = self._shown_at_s + LIVE_INTERVAL_S - now_s
+        enough = max(BATCH_READINGS - pending.readings, 1) if shown_s > 0 else 1
+        due_s = pending.due_s - now_s if pending.readings else max(IDLE_BATCH_S - self._idle_s(), LIVE_INTERVAL_S)
+        return self._intake.take(due_s, enough=enough, patience_s=shown_s)
 
     def _idle_s(self) -> float:
         return self._clock.monotonic_s() - self._appended_at_s

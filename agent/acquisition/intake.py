@@ -111,16 +111,19 @@ class Intake:
                 self.miss(len(arrival.samples), int(arrival.samples.timestamp_us.min()))
                 raise SpoolFull("readings wait for the disk, no more are taken", hint="see `labrelay agent status`")
 
-    def take(self, timeout_s: float, *, enough: int = 1) -> Haul:
-        """All that waits, as soon as `enough` readings do, the first of them is due, or `timeout_s` have passed."""
+    def take(self, timeout_s: float, *, enough: int = 1, patience_s: float = math.inf) -> Haul:
+        """All that waits, as soon as `enough` readings do, the first of them is due, any has waited beyond `patience_s`
+        from now, or `timeout_s` have passed."""
         with self._changed:
             self._enough = enough
-            give_up_s = self._clock.monotonic_s() + timeout_s
+            began_s = now_s = self._clock.monotonic_s()
             while self._readings < enough and not self._closed:
-                rest_s = min(give_up_s, self._due_s) - self._clock.monotonic_s()
+                until_s = began_s + (min(timeout_s, patience_s) if self._readings else timeout_s)
+                rest_s = min(until_s, self._due_s) - now_s
                 if rest_s <= 0:
                     break
                 self._changed.wait(rest_s)
+                now_s = self._clock.monotonic_s()
             haul = Haul(list(self._arrivals), self.taken_through_us())
             self._arrivals.clear()
             self._readings, self._due_s, self._enough = 0, math.inf, 1

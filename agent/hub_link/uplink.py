@@ -73,6 +73,7 @@ class Uplink:
         self._greeted = False
         self._after_id = 0
         self._behind = False  # the spool may hold more than was read
+        self._reading_ahead = False
         self._rewinds = writer.rewinds
         self._message_bytes = MESSAGE_BYTES_FIRST
         self._dictionary_sent_s: dict[bytes, float] = {}
@@ -144,7 +145,8 @@ class Uplink:
         for name in ack.dictionary:
             await self._send_dictionary(bytes.fromhex(name))
         self._marked.set()
-        self._changed.set()
+        if self.window.waiting or self._behind or ack.refused:
+            self._changed.set()
         if ack.later:
             self._taken.set()  # the reader has to know when they are due
 
@@ -216,6 +218,7 @@ class Uplink:
     async def _read_ahead(self) -> None:
         while True:
             self._taken.clear()
+            self._reading_ahead = True
             try:
                 if not self._take_handed():
                     while await self._read_page():
@@ -225,8 +228,14 @@ class Uplink:
                 _log.error("spool_not_read", error=error)
                 await asyncio.sleep(SPOOL_RETRY_S)
                 continue
+            finally:
+                self._reading_ahead = False
             due_s = min(self.window.parked.values(), default=None)
             await _wait(self._taken, None if due_s is None else due_s - time.monotonic())
+
+    def _handed(self) -> None:
+        if self._reading_ahead or not self._take_handed():
+            self._taken.set()
 
     def _take_handed(self) -> bool:
         """Take what the writer has handed over, if it follows what was read last. Returns: whether that is all."""
@@ -303,7 +312,7 @@ class Uplink:
     def _wake(self) -> None:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop has ended; what was taken stays in the spool
-            self._loop.call_soon_threadsafe(self._taken.set)
+            self._loop.call_soon_threadsafe(self._handed)
 
     async def _send(self, publish: Publish, group: asyncio.TaskGroup) -> None:
         """Hand out what is due, `MESSAGES_AT_ONCE` at a time."""
