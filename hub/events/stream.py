@@ -97,7 +97,7 @@ class Stream:
                         self._services, self._request.user, self._request.project_id
                     )
                     checked_s = now_s
-                if not self._feed.is_behind(self._cursor):
+                if not part and not self._feed.is_behind(self._cursor):
                     due_s = [sent_s + HEARTBEAT_S, checked_s + RECHECK_S]
                     due_s += [] if idle_s is None else [active_s + idle_s]
                     await set_within(wake, max(0.0, min(due_s) - clock.monotonic_s()))
