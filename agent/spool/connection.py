@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from enum import IntEnum
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from shared.errors import SpoolUnavailable
+
+E = TypeVar("E", bound=IntEnum)
 
 FORMAT = 1
 """`user_version` of the file."""
@@ -33,6 +38,8 @@ _MIGRATIONS = (
     CREATE TABLE requests (id INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, batch_id INTEGER NOT NULL) STRICT;
     """,
 )
+KEPT = "it is moved aside and what is readable kept"
+"""What becomes of a damaged file, for people."""
 
 
 class SpoolDamaged(SpoolUnavailable):
@@ -43,11 +50,15 @@ class DiskFull(SpoolUnavailable):
     """The disk, not the quota, is full."""
 
 
-def translate(error: sqlite3.Error) -> SpoolUnavailable:
-    """SQLite's errors in our words."""
+def translate(error: sqlite3.Error, *, opening: bool = False) -> SpoolUnavailable:
+    """SQLite's errors in our words.
+
+    Args:
+        opening: the statement fits every file of ours, so that one which it does not fit is damaged.
+    """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return SpoolDamaged(f"the spool's file is damaged: {error}", hint="it is moved aside and what is readable kept")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (opening and code == sqlite3.SQLITE_ERROR):
+        return SpoolDamaged(f"the spool's file is damaged: {error}", hint=KEPT)
     if code == sqlite3.SQLITE_FULL:
         return DiskFull("the disk under the spool is full", hint="free some space; the agent carries on by itself")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -60,20 +71,31 @@ def translate(error: sqlite3.Error) -> SpoolUnavailable:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raises SpoolUnavailable instead of SQLite's errors."""
+def translated(*, opening: bool = False) -> Iterator[None]:
+    """Raises SpoolUnavailable instead of SQLite's errors; see `translate`."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite's own message quotes what is damaged
+        raise SpoolDamaged("the spool's file is damaged: malformed schema", hint=KEPT) from error
     except sqlite3.Error as error:
-        raise translate(error) from error
+        raise translate(error, opening=opening) from error
+
+
+def known(kind: type[E], number: int) -> E:
+    """The name of a number in the file. Raises: SpoolDamaged when it has none."""
+    try:
+        return kind(number)
+    except ValueError as error:
+        raise SpoolDamaged(f"the spool's file is damaged: {error}", hint=KEPT) from error
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection as the spool needs it, usable from any thread. Raises: SpoolUnavailable."""
     with translated():
         db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    db.text_factory = lambda text: text.decode(errors="replace")
     try:
-        with translated():
+        with translated(opening=True):
             if read_only:
                 db.execute("PRAGMA query_only = ON")
             else:
@@ -100,3 +122,17 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         raise SpoolUnavailable(f"{path} was written by a newer agent (format {version})", hint="update this agent")
     for number in range(version, FORMAT):
         db.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
+    if _schema(db) != _sound_schema():
+        raise SpoolDamaged("the spool's file is damaged: its schema is another one", hint=KEPT)
+
+
+def _schema(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    return db.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").fetchall()
+
+
+@cache
+def _sound_schema() -> list[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        for migration in _MIGRATIONS:
+            db.executescript(migration)
+        return _schema(db)

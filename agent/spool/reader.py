@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.spool.batch import StoredBatch
-from agent.spool.connection import connect, translated
+from agent.spool.connection import KEPT, SpoolDamaged, connect, known, translated
 from agent.spool.gaps import ranges
 from agent.spool.store import BATCH_COLUMNS, BATCH_TABLES
 from shared import wire
@@ -52,6 +52,7 @@ class SpoolReader:
         ids: list[int] = []
         size = 0
         self.exhausted = False
+        self.corrupt = []
         sql = "SELECT id, bytes FROM batches WHERE standing = 0 AND id > ? ORDER BY id LIMIT ?"
         for batch_id, length in self._rows(sql, (after_id, limit)):
             size += length
@@ -63,7 +64,9 @@ class SpoolReader:
         if not ids:
             return []
         self.last_id = ids[-1]
-        return self._batches("b.standing = 0 AND b.id BETWEEN ? AND ?", (ids[0], ids[-1]))
+        found = self._batches("b.standing = 0 AND b.id BETWEEN ? AND ?", (ids[0], ids[-1]))
+        self._look_for(set(ids) - {batch.id for batch in found} - set(self.corrupt))
+        return found
 
     def still_pending(self, ids: Sequence[int]) -> set[int]:
         """Those of the ids that wait for an acknowledgement. Raises: SpoolUnavailable."""
@@ -108,13 +111,25 @@ class SpoolReader:
     def _batches(self, where: str, arguments: tuple[int | bytes, ...]) -> list[StoredBatch]:
         self.corrupt = []
         rows = self._rows(f"SELECT {BATCH_COLUMNS} FROM {BATCH_TABLES} WHERE {where} ORDER BY b.id", arguments)
-        found = [StoredBatch(row[0], bytes(row[1]), row[2], Kind(row[3]), *row[4:]) for row in rows]
+        found = [StoredBatch(row[0], bytes(row[1]), row[2], known(Kind, row[3]), *row[4:]) for row in rows]
         return [batch for batch in found if self._verified(batch)]
+
+    def _look_for(self, missing: set[int]) -> None:
+        """Raises: SpoolDamaged when one of these is pending and has no content; else it has gone meanwhile."""
+        if missing:
+            marks = ", ".join("?" * len(missing))
+            sql = (
+                f"SELECT id FROM batches b WHERE standing = 0 AND id IN ({marks})"
+                " AND NOT EXISTS (SELECT 1 FROM contents c WHERE c.id = b.id)"
+            )
+            for (batch_id,) in self._rows(sql, tuple(missing)):
+                self.close()
+                raise SpoolDamaged(f"the spool's file is damaged: batch {batch_id} has no content", hint=KEPT)
 
     def _verified(self, batch: StoredBatch) -> bool:
         try:
             header = wire.read_header(batch.content)
-        except WireError:
+        except (WireError, TypeError):  # what has rotted may not even be a blob any more
             self.corrupt.append(batch.id)
             return False
         if (header.epoch, header.seq) != (batch.epoch, batch.seq):

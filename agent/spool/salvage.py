@@ -4,6 +4,12 @@ Every batch carries its identity and checksum inside, so `contents` alone is eno
 the file's bytes are (agent.spool.carve). What `batches` says beside it (above all: what was acknowledged) is used where
 it is readable. A batch wrongly offered again does no harm. What is missing goes into a gap record by its identity; the
 hub knows which of these it has stored before.
+
+The sound pages of the write-ahead log are first merged into the moved file by hand (agent.spool.merge), because SQLite
+would stop at the first rotten one; the log itself stays as it was found.
+
+Until all is done the folder holds a file `unsaved`, and the new spool grows inside it. It takes its place by being
+renamed, with the gap record in it. Interrupted at any moment, by whatever, saving begins again from the moved file.
 """
 
 from __future__ import annotations
@@ -16,9 +22,12 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent.spool.batch import Standing
-from agent.spool.carve import carve
+from agent.spool.carve import carve, carve_log
 from agent.spool.connection import connect
+from agent.spool.merge import INDEX_SUFFIX, LOG_SUFFIX, merge
 from agent.spool.store import Epoch, Row, Store
 from shared.errors import SpoolUnavailable, WireError
 from shared.records import Gap
@@ -28,6 +37,14 @@ MISSES_MAX = 20_000
 """Ids looked up one by one behind a damaged page before what follows is given up."""
 RANGES_MAX = 2_000
 _SAVED_AT_ONCE = 500
+_UNSAVED, _NEW = "unsaved", "saved.db"
+_GAP = "gap"
+_EPOCHS = (
+    "SELECT epoch, started_us, last_seq, taken_through_us FROM epochs WHERE typeof(epoch) = 'blob'"
+    " AND length(epoch) = 16 AND typeof(started_us) = 'integer' AND typeof(last_seq) = 'integer'"
+    " AND typeof(taken_through_us) = 'integer' GROUP BY epoch ORDER BY ref"
+)
+_INCARNATION = "SELECT value FROM meta WHERE key = 'incarnation' AND typeof(value) = 'text'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +53,64 @@ class Salvaged:
 
     moved_to: Path
     batches: int
-    gaps: tuple[Gap, ...]
+
+
+def interrupted(path: Path) -> bool:
+    """Whether a damaged file was moved aside and nothing has taken its place yet."""
+    return _unsaved(path) is not None
 
 
 def move_aside_and_save(path: Path, *, now_us: int) -> Salvaged:
-    """Put a new spool in the place of a damaged one.
+    """Put a new spool in the place of a damaged one. Repeatable after a failure.
 
     Raises: SpoolUnavailable when the new one cannot be written.
     """
-    aside = path.with_name(f"{path.stem}.damaged-{now_us}")
     try:
-        aside.mkdir(mode=0o700)
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).rename(aside / (path.name + suffix))
+        aside = _unsaved(path) or path.with_name(f"{path.stem}.damaged-{now_us}")
+        _move(path, aside)
+        merge(aside / path.name)
     except OSError as error:  # on Windows, as long as another connection has it open
         raise SpoolUnavailable(f"{path} is damaged and cannot be moved aside: {error}") from error
-    store = Store(connect(path))
+    new = aside / _NEW
+    store = Store(connect(new))
     try:
         saved = _save(aside / path.name, store)
         gap = _missing(saved, store.epochs(), now_us)
+        with store.transaction():
+            store.set_meta(_GAP, msgspec.json.encode(gap).decode())
     finally:
         store.close()
-    return Salvaged(aside, len(saved), (gap,))
+    try:
+        new.rename(path)
+        (aside / _UNSAVED).unlink()
+    except OSError as error:
+        raise SpoolUnavailable(f"{path} cannot be put in its place: {error}") from error
+    return Salvaged(aside, len(saved))
+
+
+def take_gap(store: Store) -> tuple[Gap, ...]:
+    """The record of what a salvage could not save, once. Called in the transaction that writes it down."""
+    said = store.meta(_GAP)
+    store.set_meta(_GAP, "")
+    return (msgspec.json.decode(said, type=Gap),) if said else ()
+
+
+def _unsaved(path: Path) -> Path | None:
+    if path.exists():
+        return None
+    found = (marker.parent for marker in path.parent.glob(f"{path.stem}.damaged-*/{_UNSAVED}"))
+    return max((aside for aside in found if (aside / path.name).exists()), default=None)
+
+
+def _move(path: Path, aside: Path) -> None:
+    """Move the file and what belongs to it, the log last: without its file it is nobody else's."""
+    aside.mkdir(mode=0o700, exist_ok=True)
+    (aside / _UNSAVED).touch()
+    for suffix in ("", INDEX_SUFFIX, LOG_SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside / (path.name + suffix))
+        with contextlib.suppress(FileNotFoundError):  # of an earlier attempt
+            (aside / (_NEW + suffix)).unlink()
 
 
 def _missing(saved: set[tuple[bytes, int]], epochs: list[Epoch], now_us: int) -> Gap:
@@ -77,12 +129,13 @@ def _missing(saved: set[tuple[bytes, int]], epochs: list[Epoch], now_us: int) ->
 
 def _save(damaged: Path, store: Store) -> set[tuple[bytes, int]]:
     """First what SQLite still finds, with its place and standing; then what is to be found without it."""
-    with contextlib.closing(sqlite3.connect(damaged, isolation_level=None)) as db:
+    as_found = f"{damaged.absolute().as_uri()}?immutable=1"  # without the log, which has been merged
+    with contextlib.closing(sqlite3.connect(as_found, uri=True, isolation_level=None)) as db:
         target = _Target(db, store)
         for chunk in _chunks(_contents(db)):
             target.write(chunk)
-        for path in (damaged, damaged.with_name(damaged.name + "-wal")):
-            for chunk in _chunks((0, content) for content in carve(path)):
+        for found in (carve(damaged), carve_log(damaged.with_name(damaged.name + LOG_SUFFIX), damaged)):
+            for chunk in _chunks((0, content) for content in found):
                 target.write(chunk)
         return target.saved
 
@@ -101,11 +154,9 @@ class _Target:
         self._store = store
         self._refs: dict[bytes, int] = {}
         with store.transaction():
-            for epoch, started_us, last_seq, through_us in _readable(
-                db, "SELECT epoch, started_us, last_seq, taken_through_us FROM epochs ORDER BY ref"
-            ):
-                self._refs[bytes(epoch)] = store.add_epoch(bytes(epoch), started_us, last_seq, through_us)
-            for (incarnation,) in _readable(db, "SELECT value FROM meta WHERE key = 'incarnation'"):
+            for epoch, *how_far in _readable(db, _EPOCHS):
+                self._refs[epoch] = store.add_epoch(epoch, *how_far)
+            for (incarnation,) in _readable(db, _INCARNATION):
                 store.set_meta("incarnation", incarnation)
 
     def write(self, chunk: list[tuple[int, bytes]]) -> None:
@@ -147,8 +198,11 @@ def _extent(batch: Batch) -> tuple[int, int, int]:
 
 
 def _standing(db: sqlite3.Connection, batch_id: int) -> Standing:
-    for (standing,) in _readable(db, "SELECT standing FROM batches WHERE id = ?", (batch_id,)):
-        return Standing(standing)
+    """Where a batch stood, as its row and the index say: one bit that has rotted in either makes it pending."""
+    for (standing,) in _readable(db, "SELECT standing FROM batches NOT INDEXED WHERE id = ?", (batch_id,)):
+        sql = "SELECT standing FROM batches INDEXED BY batches_standing WHERE standing = ? AND id = ?"
+        if standing in tuple(Standing) and list(_readable(db, sql, (standing, batch_id))):
+            return Standing(standing)
     return Standing.PENDING
 
 
@@ -158,21 +212,23 @@ def _contents(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
     while misses < MISSES_MAX:
         try:
             found = db.execute("SELECT id, content FROM contents WHERE id > ? ORDER BY id LIMIT 1", (at,)).fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             at, misses = at + 1, misses + 1
             for row in _readable(db, "SELECT id, content FROM contents WHERE id = ?", (at,)):
                 misses = 0
-                yield int(row[0]), bytes(row[1])
+                if isinstance(row[1], bytes):
+                    yield at, row[1]
             continue
         if found is None:
             return
         at, misses = int(found[0]), 0
-        yield at, bytes(found[1])
+        if isinstance(found[1], bytes):
+            yield at, found[1]
 
 
 def _readable(db: sqlite3.Connection, sql: str, arguments: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Rows up to the first that cannot be read."""
     try:
         yield from db.execute(sql, arguments)
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return

@@ -43,7 +43,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agent.spool.batch import Standing
-from agent.spool.connection import translated
+from agent.spool.connection import KEPT, SpoolDamaged, known, translated
 from shared.wire import Kind
 
 ROW_OVERHEAD_BYTES = 160
@@ -130,10 +130,22 @@ class Store:
         self.depth = Depth()
         with translated():
             rows = db.execute("SELECT standing, count(*), sum(readings), sum(bytes) FROM batches GROUP BY standing")
-            for standing, batches, readings, size in rows:
-                self.depth.batches[Standing(standing)] = batches
-                self.depth.readings[Standing(standing)] = readings
-                self.depth.bytes[Standing(standing)] = size + batches * ROW_OVERHEAD_BYTES
+            for number, batches, readings, size in rows:
+                standing = known(Standing, number)
+                self.depth.batches[standing] = batches
+                self.depth.readings[standing] = readings
+                self.depth.bytes[standing] = size + batches * ROW_OVERHEAD_BYTES
+
+    def check(self) -> None:
+        """Compare what says which batches are here with its indices: bits that rot in either hide batches from view.
+
+        Takes 0.8 s a million batches. Raises: SpoolDamaged.
+        """
+        with translated():
+            for table in ("batches", "epochs"):
+                [said] = self._db.execute(f"PRAGMA integrity_check({table})").fetchone()
+                if said != "ok":
+                    raise SpoolDamaged(f"the spool's file is damaged: {said}", hint=KEPT)
 
     def close(self) -> None:
         """Close the file; the write-ahead log is merged into it."""
@@ -359,4 +371,4 @@ class Store:
 
 def _row(found: tuple[int, ...]) -> Row:
     batch_id, epoch_ref, seq, kind, readings, from_us, to_us, size, thinned = found[:9]
-    return Row(batch_id, epoch_ref, seq, Kind(kind), readings, from_us, to_us, size, thinned)
+    return Row(batch_id, epoch_ref, seq, known(Kind, kind), readings, from_us, to_us, size, thinned)

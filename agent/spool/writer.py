@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from agent.logging import event_log
-from agent.spool import salvage
+from agent.spool import merge, salvage
 from agent.spool.batch import PendingBatch, Standing, StoredBatch
 from agent.spool.connection import LOG_PAGES, DiskFull, SpoolDamaged, connect
 from agent.spool.journal import Journal
@@ -194,7 +194,7 @@ class SpoolWriter:
         with self._lock:
             if self._marks or self._damage or self._store.has_requests() or self._store.depth.batches[Standing.ACKED]:
                 self._commit(())
-            self._store.shrink(_SHRINK_PAGES)
+            self._shrink()
             self._look_after_reserve()
             self._hand_over()
 
@@ -244,17 +244,22 @@ class SpoolWriter:
 
     def _open(self) -> None:
         try:
-            self._attach()
+            if salvage.interrupted(self.path):
+                raise SpoolDamaged("the spool's file was damaged, and saving what is readable was interrupted")
+            self._attach(doubted=merge.verify(self.path))
         except SpoolDamaged as error:
             self._attach_after_salvage(error)
 
-    def _attach(self, gaps: Sequence[Gap] = ()) -> None:
+    def _attach(self, *, doubted: bool = False) -> None:
         store = Store(connect(self.path))
         try:
+            if doubted:
+                store.check()
             journal = Journal(store, agent_id=self._agent_id, clock=self._clock, version=self._version, host=self._host)
             with store.transaction():
                 previous = store.latest_epoch()
                 now_us = self._clock.now_us()
+                gaps = salvage.take_gap(store)
                 if previous is not None and not self.rewinds:  # the first opening of this process
                     through_us = previous.taken_through_us
                     gaps = (*gaps, Gap("downtime", through_us, max(now_us, through_us)))
@@ -283,7 +288,7 @@ class SpoolWriter:
         salvaged = salvage.move_aside_and_save(self.path, now_us=self._clock.now_us())
         self.error = f"{error.message}; moved to {salvaged.moved_to}, {salvaged.batches} batches saved"
         _log.error("spool_damaged", error=error, moved_to=salvaged.moved_to, saved=salvaged.batches)
-        self._attach(salvaged.gaps)
+        self._attach()
         self._damage = None
         self.drops += 1
 
@@ -356,6 +361,13 @@ class SpoolWriter:
             _log.info("disk_has_room_again", path=self.path)
             self._disk_full = False
             self._store.merge_every(LOG_PAGES)
+
+    def _shrink(self) -> None:
+        try:
+            self._store.shrink(_SHRINK_PAGES)
+        except SpoolDamaged as error:
+            self._recover(error)
+            raise
 
     def _hand_over(self) -> None:
         fresh = self._journal.take_fresh()

@@ -1,0 +1,84 @@
+"""The spool's file and its write-ahead log while SQLite must not see them: verified at start, merged when damaged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from agent.spool.connection import KEPT, SpoolDamaged
+from agent.spool.wal import Survey, frames, survey
+from agent.spool.wal_index import committed_frames
+from shared.errors import SpoolUnavailable
+
+LOG_SUFFIX, INDEX_SUFFIX = "-wal", "-shm"
+
+
+def verify(path: Path) -> bool:
+    """Look whether SQLite will find all that was committed. To be called before any connection to `path` is opened.
+
+    Returns: whether there is a log at all: whoever wrote last has not closed the file.
+
+    Raises: SpoolDamaged when it will not, SpoolUnavailable when the files cannot be read.
+    """
+    try:
+        found = _examined(path)
+        empty = path.stat().st_size == 0  # beside an empty file SQLite deletes the log
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SpoolUnavailable(f"{path} cannot be read: {error}", hint="check the data directory") from error
+    believed = 0 if empty or found is None else found.believed
+    if found is not None and believed < found.committed:
+        raise SpoolDamaged(
+            f"the spool's write-ahead log is damaged: frames {believed + 1} … {found.committed} would be lost",
+            hint=KEPT,
+        )
+    return found is not None
+
+
+def merge(path: Path) -> None:
+    """Put every sound page of the log into the file, through the last commit, as a checkpoint would that does not stop
+    at damage. Repeatable: the log stays as it is.
+
+    Raises: OSError.
+    """
+    found = _examined(path)
+    if found is not None and found.committed:
+        _write_pages(_beside(path, LOG_SUFFIX), found, path)
+
+
+def _examined(path: Path) -> Survey | None:
+    """The log, as it and the wal-index tell."""
+    found = survey(_beside(path, LOG_SUFFIX), path)
+    if found is None:
+        return None
+    salts = found.header.salts if found.header.sound else None
+    committed = committed_frames(_beside(path, INDEX_SUFFIX), salts)
+    return replace(found, committed=max(found.committed, committed))
+
+
+def _write_pages(log: Path, found: Survey, path: Path) -> None:
+    with log.open("rb") as source, path.open("r+b") as target:
+        for some in frames(source, found.header):
+            for number, page in some.pages(found.committed):
+                target.seek((number - 1) * found.header.page_size)
+                target.write(page)
+        _extend(target, found)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def _extend(target: BinaryIO, found: Survey) -> None:
+    """As long as the file's header says (https://www.sqlite.org/fileformat2.html#in_header_database_size): SQLite reads
+    nothing of a file that lacks the last page, as where that page is the rotten one."""
+    target.seek(28)
+    said = int.from_bytes(target.read(4), "big")
+    pages = target.seek(0, os.SEEK_END) // found.header.page_size
+    if pages < said <= pages + found.committed:
+        target.truncate(said * found.header.page_size)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
