@@ -16,15 +16,14 @@ _FILL_BYTES = 1 << 20
 
 
 def flip_batches(spool: Path, random: Random, count: int) -> int:
-    """Flip one byte inside some of the youngest data batches. The log is merged into the file first.
+    """Flip one byte inside some of the youngest data batches, wherever they lie in the file and its log.
 
     Returns: how many were hit.
     """
-    _merge_log(spool)
-    places = _batches_in(spool)
-    chosen = random.sample(places[-50:], min(count, len(places)))
-    for at, size in chosen:
-        with spool.open("r+b") as file:
+    places = [(path, at, size) for path in (spool, _log_of(spool)) if path.exists() for at, size in _batches_in(path)]
+    chosen = random.sample(places[-50:], min(count, len(places[-50:])))
+    for path, at, size in chosen:
+        with path.open("r+b") as file:
             file.seek(at + _HEADER_BYTES + random.randrange(size - _HEADER_BYTES))
             byte = file.read(1)
             file.seek(-1, 1)
@@ -35,6 +34,8 @@ def flip_batches(spool: Path, random: Random, count: int) -> int:
 def _batches_in(path: Path) -> list[tuple[int, int]]:
     """Where data batches begin, and how long they are."""
     found: list[tuple[int, int]] = []
+    if path.stat().st_size == 0:  # which cannot be mapped
+        return found
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
         at = view.find(MAGIC)
         while at >= 0:

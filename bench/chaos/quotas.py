@@ -8,18 +8,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.chaos.gaps import QUOTA, Held
+from agent.spool.store import ROW_OVERHEAD_BYTES
+from bench.chaos.gaps import Held
 from bench.chaos.scene import Scene, agent_down
 from bench.chaos.server import now_us
 from bench.chaos.stack import wait_until
-from shared import wire
-from shared.records import Gap
 
 _QUOTA_BYTES = 256 * 1024
 _INTERVAL_S, _FLUSH_S = 0.005, 0.001
 """A batch for every poll, so that the quota is soon reached: their heads do not compress."""
 _QUEUE_READINGS = 3_000
 _RUNS_POLLS = 100
+_FULL_SHARE = 0.95
 _FULL_TIMEOUT_S = 120.0
 _STILL_S = 0.6
 
@@ -58,8 +58,8 @@ def _drop(scene: Scene, policy: str) -> str:
     which = scene.agent()
     with _small_quota(scene, which, policy):
         spool = scene.stack.agents[which].spool
-        if not wait_until(lambda: _has_dropped(spool), _FULL_TIMEOUT_S):
-            raise TimeoutError(f"a spool with the policy `{policy}` has dropped nothing")
+        if not wait_until(lambda: _is_full(spool), _FULL_TIMEOUT_S):
+            raise TimeoutError(f"a spool with the policy `{policy}` does not fill")
         beyond_s = scene.seconds(1.0, 4.0)
         scene.stack.links.heal("agents", reset=False)
         scene.seconds(0.0, 2.0)
@@ -89,9 +89,9 @@ def _stands_still(scene: Scene, which: int) -> bool:
     return scene.watch.counted(which) <= before + 1
 
 
-def _has_dropped(spool: Path) -> bool:
-    """Whether a record of the quota waits on the disk."""
+def _is_full(spool: Path) -> bool:
+    """Whether the batches that wait take what they may; what comes from now on makes some of them go."""
     with contextlib.closing(sqlite3.connect(f"file:{spool}?mode=ro", uri=True, timeout=2.0)) as db:
-        sql = "SELECT c.content FROM batches b JOIN contents c ON c.id = b.id WHERE b.kind = ? AND b.standing = 0"
-        records = [wire.decode(bytes(row[0])).content for row in db.execute(sql, (int(wire.Kind.GAP),))]
-    return any(isinstance(record, Gap) and record.cause in QUOTA for record in records)
+        sql = "SELECT total(bytes + ?) FROM batches WHERE standing = 0"
+        waiting_bytes: float = db.execute(sql, (ROW_OVERHEAD_BYTES,)).fetchone()[0]
+    return waiting_bytes > _FULL_SHARE * _QUOTA_BYTES
