@@ -17,6 +17,19 @@ STEP_US_MIN = 500_000
 """A system clock that differs this much from the anchored one has been stepped, not slewed."""
 
 
+class Timeline(Protocol):
+    """One clock segment and the time in it, which goes on evenly even when a later segment has been opened."""
+
+    @property
+    def segment(self) -> int:
+        """Its number."""
+        ...
+
+    def now_us(self) -> int:
+        """UTC in microseconds since the Unix epoch, as this segment has it."""
+        ...
+
+
 class Clock(Protocol):
     """Where the program takes its time from; tests pass a `ManualClock`."""
 
@@ -33,12 +46,19 @@ class Clock(Protocol):
         """Number of the current clock segment, from 1."""
         ...
 
+    def timeline(self) -> Timeline:
+        """The current segment with its time, read together."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Anchor:
     segment: int
     utc_us: int
     monotonic_ns: int
+
+    def now_us(self) -> int:
+        return self.utc_us + (_running_ns() - self.monotonic_ns) // 1000
 
 
 _running_ns = (
@@ -55,8 +75,7 @@ class AnchoredClock:
         self._anchor = _Anchor(1, time.time_ns() // 1000, _running_ns())
 
     def now_us(self) -> int:
-        anchor = self._anchor
-        return anchor.utc_us + (_running_ns() - anchor.monotonic_ns) // 1000
+        return self._anchor.now_us()
 
     def monotonic_s(self) -> float:
         return time.monotonic()
@@ -64,6 +83,9 @@ class AnchoredClock:
     @property
     def segment(self) -> int:
         return self._anchor.segment
+
+    def timeline(self) -> Timeline:
+        return self._anchor
 
     def check_step(self) -> int:
         """Open a new segment if the system's clock was stepped.
@@ -78,6 +100,16 @@ class AnchoredClock:
             return step_us
 
 
+@dataclass(frozen=True, slots=True)
+class _ManualTimeline:
+    clock: ManualClock
+    segment: int
+    ahead_us: int
+
+    def now_us(self) -> int:
+        return self.clock.elapsed_us + self.ahead_us
+
+
 class ManualClock:
     """A clock that stands still until a test moves it."""
 
@@ -85,6 +117,8 @@ class ManualClock:
         self._now_us = now_us
         self._monotonic_s = 1000.0
         self._segment = 1
+        self.elapsed_us = 0
+        """Since it was made, whatever it was set to."""
 
     def now_us(self) -> int:
         return self._now_us
@@ -96,9 +130,13 @@ class ManualClock:
     def segment(self) -> int:
         return self._segment
 
+    def timeline(self) -> Timeline:
+        return _ManualTimeline(self, self._segment, self._now_us - self.elapsed_us)
+
     def advance_s(self, seconds: float) -> None:
         """Let time pass."""
         self._now_us += round(seconds * 1e6)
+        self.elapsed_us += round(seconds * 1e6)
         self._monotonic_s += seconds
 
     def step_s(self, seconds: float) -> None:

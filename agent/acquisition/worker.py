@@ -19,6 +19,7 @@ from agent.acquisition.condition import Condition
 from agent.acquisition.intake import Arrival, Intake
 from agent.acquisition.roster import Roster
 from agent.acquisition.schedule import FLUSH_S, Schedule, Task, flush_interval_s
+from agent.acquisition.timekeeper import Timekeeper
 from agent.logging import event_log
 from drivers.api import Bus, Device, Driver, Exchange, ListeningBus, Point, PolledBus
 from shared.clock import Clock
@@ -60,7 +61,9 @@ class Outlet:
     roster: Roster
     clock: Clock
 
-    def arrival(self, device: Device, samples: Samples, flush_s: float, done: Future[None] | None = None) -> Arrival:
+    def arrival(
+        self, device: Device, samples: Samples, segment: int, flush_s: float, done: Future[None] | None = None
+    ) -> Arrival:
         """Samples, at least one, marked with device, clock segment and deadline.
 
         Raises: InvalidAnswer for points and times that cannot be.
@@ -70,7 +73,7 @@ class Outlet:
             raise InvalidAnswer("the driver returned a point that the device does not have", hint="report this")
         if int(samples.timestamp_us.min()) < 0 or int(samples.timestamp_us.max()) > TIMESTAMP_US_MAX:
             raise InvalidAnswer("the driver returned a time outside 1970 … 9999", hint="report this")
-        return Arrival(number, samples, self.clock.segment, self.clock.monotonic_s() + flush_s, done)
+        return Arrival(number, samples, segment, self.clock.monotonic_s() + flush_s, done)
 
 
 def listens(bus: Bus) -> TypeGuard[ListeningBus]:
@@ -109,6 +112,7 @@ class BusWorker:
         ]
         self._listening_flush_s = [FLUSH_S if flush is None else flush for flush in flush_s]
         self._outlet = outlet
+        self._timekeeper = Timekeeper(outlet.clock)
         self._pause: Pause = threading.Event() if pause is None else pause
         self._bus: Bus | None = None
         self._retry_at_s = [0.0] * len(self._devices)
@@ -150,7 +154,7 @@ class BusWorker:
         backoff = Backoff(*BUS_BACKOFF_S)
         while not self._pause.is_set():
             try:
-                bus = self._driver.open(self._devices, self._outlet.clock)
+                bus = self._driver.open(self._devices, self._timekeeper)
             except LabrelayError as error:
                 self._lost(error)
             else:
@@ -174,7 +178,10 @@ class BusWorker:
         with self._outlet.intake.listening(self.name):
             if self._pause.is_set():  # stopped before it could be closed
                 return
-            bus.listen(WorkerSink(self._conditions, self._listening_flush_s, self._outlet, backoff.reset))
+            self._timekeeper.settle()
+            bus.listen(
+                WorkerSink(self._conditions, self._listening_flush_s, self._outlet, self._timekeeper, backoff.reset)
+            )
 
     def _lost(self, error: LabrelayError) -> None:
         if not self._pause.is_set():
@@ -200,9 +207,11 @@ class BusWorker:
             self._count_missed(task)
         intake = self._outlet.intake
         with intake.reading(self.name):
+            self._timekeeper.settle()
             exchange = _read(bus, device, task.points)
+            segment = self._timekeeper.settle()
             if len(exchange.samples):
-                arrival = self._outlet.arrival(device, exchange.samples, self._flush_s[task.device])
+                arrival = self._outlet.arrival(device, exchange.samples, segment, self._flush_s[task.device])
                 self._held_up = intake.put(arrival, abandoned=self._pause.is_set)
         if not exchange.errors or len(exchange.samples):
             backoff.reset()
@@ -250,20 +259,27 @@ class WorkerSink:
     """What a listening bus delivers to; see `drivers.api.Sink`."""
 
     def __init__(
-        self, conditions: Sequence[Condition], flush_s: Sequence[float], outlet: Outlet, heard: Callable[[], None]
+        self,
+        conditions: Sequence[Condition],
+        flush_s: Sequence[float],
+        outlet: Outlet,
+        timekeeper: Timekeeper,
+        heard: Callable[[], None],
     ) -> None:
         self._conditions = {condition.device.name: condition for condition in conditions}
         self._flush_s = {c.device.name: flush for c, flush in zip(conditions, flush_s, strict=True)}
         self._outlet = outlet
+        self._timekeeper = timekeeper
         self._heard = heard
 
     def deliver(self, device: Device, samples: Samples) -> Future[None]:
         """Hand over readings; the future is done when they are committed. Raises: SpoolFull."""
         done: Future[None] = Future()
+        segment = self._timekeeper.settle()
         if not len(samples):
             done.set_result(None)
             return done
-        self._outlet.intake.offer(self._outlet.arrival(device, samples, self._flush_s[device.name], done))
+        self._outlet.intake.offer(self._outlet.arrival(device, samples, segment, self._flush_s[device.name], done))
         self._heard()
         self._conditions[device.name].succeeded(len(samples), int(samples.timestamp_us.max()), {})
         return done
@@ -274,4 +290,5 @@ class WorkerSink:
 
     def failed(self, device: Device, error: InstrumentError) -> None:
         """Note what could not be understood."""
+        self._timekeeper.settle()
         self._conditions[device.name].failed(error)

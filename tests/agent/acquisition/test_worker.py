@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pytest
 
@@ -26,7 +27,7 @@ from shared.errors import (
     SpoolFull,
 )
 from shared.readings import Samples
-from tests.agent.acquisition.fakes import FakeDriver, Lapse, Meter, samples
+from tests.agent.acquisition.fakes import FakeDriver, FakeListeningBus, FakePolledBus, Lapse, Meter, samples
 
 
 class Bench:
@@ -70,6 +71,55 @@ def test_points_are_polled_at_their_interval_and_handed_over(clock: ManualClock)
     state = bench.conditions[0].state(1)
     assert (state.status, state.readings, state.failures) == ("ok", len(driver.polls), 0)
     assert (driver.opened, driver.closed) == (1, 1)
+
+
+@dataclass
+class Stamping(FakeDriver):
+    """Stamps with the clock it was given, as drivers do."""
+
+    def open(self, devices: Sequence[Device], clock: Clock) -> FakePolledBus | FakeListeningBus:
+        self.clock = clock
+        return super().open(devices, clock)
+
+
+def test_a_poll_during_a_clock_step_is_in_the_time_of_the_segment_it_began_in(clock: ManualClock) -> None:
+    asked: list[int] = []
+
+    def answer(device: Device, points: Sequence[int]) -> Exchange:
+        first_us = driver.clock.now_us()
+        asked.append(clock.now_us())
+        clock.advance_s(0.01)
+        if len(asked) == 3:
+            clock.step_s(3600.0)
+        return Exchange(samples([0, 0], [first_us, driver.clock.now_us()], [1.0, 2.0]))
+
+    driver = Stamping(clock, answer)
+    bench = on_time(0.45, driver, [Meter()], clock)
+    arrivals = bench.intake.take(0.0).arrivals
+    assert [one.segment for one in arrivals[:4]] == [1, 1, 1, 2]
+    assert [one.samples.timestamp_us.tolist() for one in arrivals] == [[us, us + 10_000] for us in asked]
+    assert asked[3] - asked[2] > 3600_000_000, "the step itself shows from the next poll on"
+
+
+def test_what_was_heard_before_a_clock_step_keeps_its_segment(clock: ManualClock) -> None:
+    def hear(sink: Sink, ended: threading.Event) -> None:
+        for _ in range(3):
+            heard_us = driver.clock.now_us()
+            clock.step_s(60.0)
+            sink.deliver(meter, samples([0], heard_us, [1.0]))
+        ended.wait(5.0)
+
+    meter = Meter()
+    driver = Stamping(clock, hear=hear)
+    bench = Bench(driver, [meter], clock)
+    bench.worker.thread.start()
+    eventually(lambda: bench.intake.readings == 3)
+    bench.worker.stop()
+    assert bench.worker.join()
+    arrivals = bench.intake.take(0.0).arrivals
+    assert [one.segment for one in arrivals] == [1, 2, 3]
+    times_us = [int(one.samples.timestamp_us[0]) for one in arrivals]
+    assert [later - earlier for earlier, later in itertools.pairwise(times_us)] == [60_000_000] * 2
 
 
 def test_a_dead_unit_costs_the_others_one_timeout_per_back_off(clock: ManualClock) -> None:
