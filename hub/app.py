@@ -35,10 +35,12 @@ from hub.metrics import Metrics
 from hub.openapi import openapi_document
 from hub.portal.files import portal_router
 from hub.projects import routes as project_routes
-from hub.requests import BodyLimit, RequestContext
+from hub.requests import BodyLimit, RequestContext, Uploads
 from hub.runs import batch_routes as run_batch_routes
 from hub.runs import routes as run_routes
 from hub.runs.annotations import routes as run_annotation_routes
+from hub.runs.artifacts import content_routes as run_content_routes
+from hub.runs.artifacts import routes as run_artifact_routes
 from hub.runs.attached import routes as run_sensor_routes
 from hub.runs.metrics import routes as run_metric_routes
 from hub.sensors import routes as sensor_routes
@@ -55,6 +57,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     run_sensor_routes.router,
     run_metric_routes.router,
     run_annotation_routes.router,
+    run_artifact_routes.router,
+    run_content_routes.router,
     sensor_routes.router,
     session_routes.router,
     agent_routes.router,
@@ -93,7 +97,12 @@ def create_app(settings: HubSettings) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: HubSettings, metrics: Metrics) -> None:
     """Innermost first."""
     app.add_middleware(CsrfGuard, origins=(settings.base_url, *settings.cors_origins))
-    app.add_middleware(BodyLimit, bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_s)
+    app.add_middleware(
+        BodyLimit,
+        bytes_max=settings.body_bytes_max,
+        timeout_s=settings.body_timeout_s,
+        uploads=Uploads(run_content_routes.UPLOAD_PATH, settings.artifact_bytes_max),
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -42,6 +42,8 @@ from hub.ingest.live import LiveLane
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
+from hub.runs.artifacts.contents import open_contents
+from hub.runs.artifacts.orphans import Orphans
 from hub.runs.auto_complete import complete_overdue
 from hub.sensors.connections import ConnectionWatch
 from hub.sensors.schedule import activate_due
@@ -132,6 +134,7 @@ def _jobs(settings: HubSettings, services: Services) -> list[Job]:
         Job("aggregates", 5.0, partial(fold_settled, storage, clock)),
         Job("ledger folding", 600.0, ledger.work),
         Job("upkeep", 600.0, upkeep.once),
+        Job("orphaned artifacts", 3600.0, Orphans(services.contents, storage, clock).remove),
     ]
 
 
@@ -171,6 +174,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         bell=bell,
         feed=EventFeed(storage, bell),
         webhook_guard=Guard(settings.webhook_allowed_networks),
+        contents=open_contents(settings),
         exports=Exports(max(1, settings.database_connections_max // 4)),
     )
 

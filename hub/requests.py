@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import time
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -131,25 +132,44 @@ class _Exchange:
         await self._send(message)
 
 
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Requests whose bodies are read as they come, and may be larger than others.
+
+    Attributes:
+        path: of PUT requests.
+    """
+
+    path: re.Pattern[str]
+    bytes_max: int
+
+    def take(self, scope: Scope) -> bool:
+        """Whether a request is one of these."""
+        return scope["method"] == "PUT" and self.path.fullmatch(scope["path"]) is not None
+
+
 class BodyLimit:
     """Refuses bodies above the limit: by their declared length before reading, else as soon as they exceed it.
 
     Args:
         timeout_s: how long a client may pause within its body.
+        uploads: which requests have another limit.
     """
 
-    def __init__(self, app: ASGIApp, *, bytes_max: int, timeout_s: float) -> None:
+    def __init__(self, app: ASGIApp, *, bytes_max: int, timeout_s: float, uploads: Uploads | None = None) -> None:
         self._app = app
         self._bytes_max = bytes_max
         self._timeout_s = timeout_s
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        bytes_max = self._uploads.bytes_max if self._uploads and self._uploads.take(scope) else self._bytes_max
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and (len(declared) > 18 or int(declared) > self._bytes_max):
-            raise self._too_large()
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > bytes_max):
+            raise _too_large(bytes_max)
         received, complete = 0, False
 
         async def receive_bounded() -> Message:
@@ -157,8 +177,8 @@ class BodyLimit:
             message = await (receive() if complete else self._in_time(receive))
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if received > self._bytes_max:
-                raise self._too_large()
+            if received > bytes_max:
+                raise _too_large(bytes_max)
             return message
 
         await self._app(scope, receive_bounded, send)
@@ -171,10 +191,11 @@ class BodyLimit:
             detail = f"nothing of the body came for {self._timeout_s:g} s"
             raise HTTPException(408, detail, headers={"Connection": "close"}) from None
 
-    def _too_large(self) -> HTTPException:
-        """The framework passes its own exception through the parsing of bodies, so it is used here."""
-        detail = f"the body is larger than {self._bytes_max} bytes"
-        return HTTPException(413, detail, headers={"Connection": "close"})
+
+def _too_large(bytes_max: int) -> HTTPException:
+    """The framework passes its own exception through the parsing of bodies, so it is used here."""
+    detail = f"the body is larger than {bytes_max} bytes"
+    return HTTPException(413, detail, headers={"Connection": "close"})
 
 
 def _accepted(given: str | None) -> str:

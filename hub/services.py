@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hub.events.target import Guard
     from hub.export.download import Exports
     from hub.ingest.write import IngestWriter
+    from hub.runs.artifacts.contents import Contents
     from hub.telemetry.live import LiveHub
     from hub.telemetry.tail import Tail
 
@@ -42,6 +43,7 @@ class Services:
     """The parts of this hub.
 
     `storage` is there even while the database is not; `tier` and `incarnation` are known once it has answered.
+    `contents` keeps those of artifacts, where the settings say so.
     """
 
     settings: HubSettings
@@ -62,6 +64,7 @@ class Services:
     feed: EventFeed
     webhook_guard: Guard
     exports: Exports
+    contents: Contents | None
 
     def now(self) -> datetime:
         """The moment, as the database's timestamps have it."""
