@@ -6,6 +6,8 @@ the caller may still see what it sees is asked again every `RECHECK_S`; that is 
 
 The stream ends after `max_events` or `idle_timeout_s`, when the hub shuts down, and, with an `error` event, when the
 caller's token is revoked or the database is lost.
+
+Nothing here waits for the database: what has to be asked there is asked aside, and live values go out meanwhile.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import orjson
 
 from hub.database.pool import Pool, acquire
 from hub.errors import Problem, problem_of
+from hub.telemetry.errands import Errand
 from hub.telemetry.live import LiveHub, LiveReading, Watch
 from hub.telemetry.moments import to_datetime
 from hub.telemetry.points import status_label, system_meta, timestamp_text
@@ -69,6 +72,8 @@ class Stream:
         self._request = request
         self._sight = sight
         self._left = request.max_events
+        self._checked_s = 0.0
+        self._checking: Errand[Sight] | None = None
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The stream's bytes, until it ends. To be closed by whoever iterates."""
@@ -78,17 +83,20 @@ class Stream:
                 yield part
         except (StorageUnavailable, Problem) as error:
             yield _error_event(error)
+        finally:
+            if self._checking is not None:
+                self._checking.abandon()
 
     async def _follow(self) -> AsyncGenerator[bytes, None]:
         wake = asyncio.Event()
         with (
             self._tail.subscribe(wake, self._request.cursor, self._request.since) as subscription,
-            self._live.watch(wake) as watch,
+            self._live.watch(wake, self._sight.sensors) as watch,
         ):
-            sent_s = active_s = checked_s = self._clock.monotonic_s()
+            sent_s = active_s = self._checked_s = self._clock.monotonic_s()
             while not self._tail.stopped and self._left != 0:
                 wake.clear()
-                part = await self._next(subscription, watch)
+                part = self._next(subscription, watch)
                 now_s = self._clock.monotonic_s()
                 if part:
                     yield part
@@ -98,16 +106,16 @@ class Stream:
                 elif now_s - sent_s >= HEARTBEAT_S:
                     yield _HEARTBEAT
                     sent_s = now_s
-                if now_s - checked_s >= RECHECK_S:
-                    await self._recheck()
-                    checked_s = now_s
-                if not part and not subscription.behind:
-                    due_s = [sent_s + HEARTBEAT_S, checked_s + RECHECK_S]
+                self._recheck(now_s, wake)
+                if not part and (subscription.fetching or not subscription.behind):
+                    due_s = [sent_s + HEARTBEAT_S]
+                    if self._checking is None:
+                        due_s.append(self._checked_s + RECHECK_S)
                     if self._request.idle_timeout_s is not None:
                         due_s.append(active_s + self._request.idle_timeout_s)
                     await set_within(wake, max(0.0, min(due_s) - self._clock.monotonic_s()))
 
-    async def _next(self, subscription: Subscription, watch: Watch) -> bytes:
+    def _next(self, subscription: Subscription, watch: Watch) -> bytes:
         """Live values first: they are what a dashboard waits for while a backlog drains."""
         part = b""
         if self._request.live:
@@ -116,16 +124,26 @@ class Stream:
                 for reading in watch.take(self._sight.sensors)
             )
         if subscription.behind:
-            delivery = await subscription.take(self._sight.sensors, self._left, self._sight.hidden)
+            delivery = subscription.take(self._sight.sensors, self._left, self._sight.hidden)
             if self._left is not None:
                 self._left -= delivery.count
             part += delivery.body
         return part
 
-    async def _recheck(self) -> None:
+    def _recheck(self, now_s: float, wake: asyncio.Event) -> None:
+        """Have asked, now and then, what the caller may see. Raises: StorageUnavailable, Problem."""
+        if self._checking is None:
+            if now_s - self._checked_s >= RECHECK_S:
+                self._checking = self._tail.rechecks.send(self._look_again, wake)
+        elif self._checking.done:
+            checking, self._checking = self._checking, None
+            self._sight = checking.result()
+            self._checked_s = now_s
+
+    async def _look_again(self) -> Sight:
         async with acquire(self._pool) as connection:
             await self._request.scope.check_credentials(connection, to_datetime(self._clock.now_us()))
-            self._sight = await self._request.scope.sight(connection)
+            return await self._request.scope.sight(connection)
 
 
 def live_event(reading: LiveReading, *, with_raw: bool = True) -> bytes:

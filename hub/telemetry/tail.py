@@ -6,6 +6,7 @@ Invariants
     * Chunks in the ring follow one another without a gap: each begins where the one before ends.
     * A subscriber is nothing but a cursor. Within the ring it is served from memory; below, from the database, until it
       meets the ring. So a slow one lags, visibly in its ids, and nothing is ever dropped for it.
+    * Taking never waits: what has to be read from the database is read aside.
 
 Limits: the ring keeps `ROWS_MAX` rows in `CHUNKS_MAX` chunks; `CATCH_UPS_MAX` subscribers read from the database at the
 same time. While nobody subscribes nothing is read and no connection is held.
@@ -17,10 +18,12 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 from hub.database.pool import Connection, Pool, acquire
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.chunk import Chunk, Delivery
+from hub.telemetry.errands import Errand, Errands
 from hub.telemetry.live import NO_SENSORS, SensorIds
 from hub.telemetry.scan import Where, horizon, prefer_indexes
 from hub.telemetry.windows import Windows
@@ -37,6 +40,7 @@ TICK_S = 0.05
 """Commits that follow one another within this time are read together."""
 RETRY_S = 2.0
 CATCH_UPS_MAX = 3
+RECHECKS_MAX = 3
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,14 @@ class Since:
     until: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """A stretch that is being read from the database, for these sensors."""
+
+    sensor_ids: SensorIds
+    errand: Errand[Chunk]
+
+
 class Tail:
     """Newly committed readings, each once, in order of id. Used from one event loop."""
 
@@ -66,7 +78,10 @@ class Tail:
         self._subscribed = asyncio.Event()
         self._wake = asyncio.Event()
         self._waiting: set[asyncio.Event] = set()
-        self._catch_ups = asyncio.Semaphore(CATCH_UPS_MAX)
+        self.catch_ups = Errands(CATCH_UPS_MAX, "catch-up")
+        """Reading from the database for subscribers who are behind the ring."""
+        self.rechecks = Errands(RECHECKS_MAX, "recheck")
+        """Asking the database whether streams may go on."""
         self._failures = 0
         self._stopped = False
 
@@ -104,6 +119,12 @@ class Tail:
 
     async def run(self) -> None:
         """Read on while there are subscribers, until cancelled. A lost database ends subscriptions, not the tail."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.catch_ups.run(), name="catch-ups")
+            group.create_task(self.rechecks.run(), name="rechecks")
+            group.create_task(self._read_on(), name="tail reader")
+
+    async def _read_on(self) -> None:
         while True:
             await self._subscribed.wait()
             try:
@@ -175,6 +196,7 @@ class Subscription:
         self._wake = wake
         self._since = since
         self._failures = tail._failures
+        self._fetch: _Fetch | None = None
         self._windows = Windows(tail.catalogue, wide=since is not None)
 
     def __enter__(self) -> Subscription:
@@ -184,6 +206,8 @@ class Subscription:
 
     def __exit__(self, *_: object) -> None:
         self._tail._waiting.discard(self._wake)
+        if self._fetch is not None:
+            self._fetch.errand.abandon()
         if not self._tail._waiting:
             self._tail._subscribed.clear()
             self._tail._wake.set()
@@ -199,31 +223,60 @@ class Subscription:
         end = self._tail._cursor
         return (end is not None and self.cursor < end) or (self._since is not None and self.cursor < self._since.until)
 
-    async def take(self, sensor_ids: SensorIds, limit: int | None = None, hidden: SensorIds = NO_SENSORS) -> Delivery:
+    @property
+    def fetching(self) -> bool:
+        """Whether the next stretch is being read from the database; the subscriber is woken when it is there."""
+        return self._fetch is not None and not self._fetch.errand.done
+
+    def take(self, sensor_ids: SensorIds, limit: int | None = None, hidden: SensorIds = NO_SENSORS) -> Delivery:
         """The next stretch of readings of these sensors, at most `limit`; it may be empty although there is more.
+
+        What has to be read from the database first comes with a later call.
 
         Args:
             hidden: sensors whose raw values are left out.
 
         Raises: StorageUnavailable.
         """
-        if self._since is not None and self.cursor >= self._since.until:
-            self._since = None
-        if self._since is not None:
-            delivery = await self._catch_up(sensor_ids, limit, self._since.until, hidden)
-        elif (end := self._tail._cursor) is None or self.cursor >= end:
+        chunk = self._chunk(sensor_ids)
+        if chunk is None:
             return Delivery(b"", 0, self.cursor)
-        elif (chunk := self._tail._chunk_behind(self.cursor)) is not None:
-            delivery = chunk.deliver(self.cursor, sensor_ids, limit, hidden)
-        else:
-            delivery = await self._catch_up(sensor_ids, limit, end, hidden)
+        delivery = chunk.deliver(self.cursor, sensor_ids, limit, hidden)
         self.cursor = delivery.through
         return delivery
 
-    async def _catch_up(self, sensor_ids: SensorIds, limit: int | None, until: int, hidden: SensorIds) -> Delivery:
-        async with self._tail._catch_ups, acquire(self._tail._pool) as connection:
+    def _chunk(self, sensor_ids: SensorIds) -> Chunk | None:
+        if self._fetch is not None:
+            return self._fetched(sensor_ids)
+        if self._since is not None and self.cursor >= self._since.until:
+            self._since = None
+        end = self._tail._cursor
+        if self._since is not None:
+            self._ask(sensor_ids, self._since.until)
+        elif end is not None and self.cursor < end:
+            chunk = self._tail._chunk_behind(self.cursor)
+            if chunk is not None:
+                return chunk
+            self._ask(sensor_ids, end)
+        return None
+
+    def _ask(self, sensor_ids: SensorIds, until: int) -> None:
+        work = partial(self._catch_up, sensor_ids, until)
+        self._fetch = _Fetch(sensor_ids, self._tail.catch_ups.send(work, self._wake))
+
+    def _fetched(self, sensor_ids: SensorIds) -> Chunk | None:
+        """What was read; None if it is not there yet, or was read for other sensors."""
+        fetch = self._fetch
+        assert fetch is not None
+        if not fetch.errand.done:
+            return None
+        self._fetch = None
+        chunk = fetch.errand.result()
+        return chunk if fetch.sensor_ids == sensor_ids else None
+
+    async def _catch_up(self, sensor_ids: SensorIds, until: int) -> Chunk:
+        async with acquire(self._tail._pool) as connection:
             await prefer_indexes(connection)
             series = await self._tail.catalogue.series_of(connection, sensor_ids)
             where = Where(series=tuple(one.id for one in series), after=self._since.after if self._since else None)
-            chunk = await self._windows.read(connection, self.cursor, until + 1, where)
-        return chunk.deliver(self.cursor, sensor_ids, limit, hidden)
+            return await self._windows.read(connection, self.cursor, until + 1, where)

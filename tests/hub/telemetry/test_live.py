@@ -34,7 +34,7 @@ async def running(hub: LiveHub) -> AsyncIterator[None]:
 async def test_a_new_watcher_gets_all_latest_values_of_its_sensors() -> None:
     hub = LiveHub()
     hub.offer([reading(OVEN, 1), reading(OVEN, 1, signal="humidity"), reading(KILN, 1)])
-    with hub.watch(asyncio.Event()) as watch:
+    with hub.watch(asyncio.Event(), frozenset((OVEN,))) as watch:
         assert {(one.sensor_id, one.signal) for one in watch.take(frozenset((OVEN,)))} == {
             (OVEN, "value"),
             (OVEN, "humidity"),
@@ -52,7 +52,7 @@ async def test_a_slow_watcher_gets_the_latest_of_each_signal_once() -> None:
     hub = LiveHub(frame_interval_s=0.001)
     async with running(hub):
         wake = asyncio.Event()
-        with hub.watch(wake) as watch:
+        with hub.watch(wake, BOTH) as watch:
             watch.take(BOTH)
             for at_us in range(1, 6):
                 hub.offer([reading(OVEN, at_us, raw=float(at_us))])
@@ -68,7 +68,7 @@ async def test_watchers_are_woken_no_more_often_than_the_interval() -> None:
     hub = LiveHub(frame_interval_s=0.2)
     async with running(hub):
         wake = asyncio.Event()
-        with hub.watch(wake):
+        with hub.watch(wake, BOTH):
             hub.offer([reading(OVEN, 1)])
             await asyncio.wait_for(wake.wait(), 5)
             wake.clear()
@@ -78,15 +78,36 @@ async def test_watchers_are_woken_no_more_often_than_the_interval() -> None:
             await asyncio.wait_for(wake.wait(), 5)
 
 
-async def test_a_watcher_of_one_sensor_hears_nothing_of_another() -> None:
+async def test_a_watcher_of_one_sensor_is_not_woken_for_another_and_misses_nothing_of_its_own() -> None:
+    hub = LiveHub(frame_interval_s=0.001)
+    async with running(hub):
+        wake, other = asyncio.Event(), asyncio.Event()
+        with hub.watch(wake, BOTH) as watch, hub.watch(other, BOTH):
+            watch.take(frozenset((OVEN,)))
+            for at_us in range(1, 4):
+                other.clear()
+                hub.offer([reading(KILN, at_us)])
+                await asyncio.wait_for(other.wait(), 5)
+            assert not wake.is_set()
+            hub.offer([reading(OVEN, 1)])
+            await asyncio.wait_for(wake.wait(), 5)
+            assert [one.sensor_id for one in watch.take(frozenset((OVEN,)))] == [OVEN]
+
+
+async def test_frames_last_longer_where_many_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_FRAME_S_PER_WATCHER", 0.2)
+    monkeypatch.setattr(live, "FRAME_INTERVAL_S_MAX", 0.2)
     hub = LiveHub(frame_interval_s=0.001)
     async with running(hub):
         wake = asyncio.Event()
-        with hub.watch(wake) as watch:
-            watch.take(BOTH)
-            hub.offer([reading(KILN, 1)])
+        with hub.watch(wake, BOTH):
+            hub.offer([reading(OVEN, 1)])
             await asyncio.wait_for(wake.wait(), 5)
-            assert watch.take(frozenset((OVEN,))) == []
+            wake.clear()
+            hub.offer([reading(OVEN, 2)])
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(wake.wait(), 0.05)
+            await asyncio.wait_for(wake.wait(), 5)
 
 
 async def test_further_signals_are_refused_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

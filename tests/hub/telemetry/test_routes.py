@@ -15,6 +15,8 @@ import pytest
 from hub.database.pool import acquire
 from hub.telemetry import stream as streams
 from hub.telemetry.live import LiveReading
+from hub.telemetry.scope import Scope
+from hub.telemetry.windows import Windows
 from shared.readings import Reason, Status, status_byte
 from tests.fixtures.readings import Bench, Reading
 from tests.hub.conftest import Hub
@@ -223,6 +225,20 @@ async def test_live_values_come_as_events_without_id(lab: Lab) -> None:
         "unit": "K",
         "meta": {},
     }
+
+
+async def test_live_values_do_not_wait_for_the_database(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(streams, "RECHECK_S", 0.1)
+    monkeypatch.setattr(Windows, "read", stuck)
+    monkeypatch.setattr(Scope, "check_credentials", stuck)
+    streaming = asyncio.create_task(lab.events(live=True, since_id=0, idle_timeout_seconds=2))
+    await asyncio.sleep(0.5)
+    live = lab.hub.services.live
+    live.offer([LiveReading(UUID(lab.sensor_id), "value", 1_772_452_800_000_000, 1.5, 3.0, 1, "K")])
+    assert [event["event"] for event in await streaming] == ["live"]
 
 
 async def test_a_stream_says_what_proxies_must_know_and_keeps_talking(
