@@ -159,8 +159,8 @@ async def _describe(change: Change, row: Row, body: RunChange) -> None:
     said = {name: row[name] for name in RunFields.__slots__} | differing | {"tags": tags}
     await store.change(change.connection, row["id"], RunFields(**said), change.now)
     if differing:
-        told = {"run_id": str(row["id"]), "changes": differing}
-        record_run(change, "run.updated", row, told)
+        before = {name: row[name] for name in differing}
+        record_run(change, "run.updated", row, {"run_id": str(row["id"]), "before": before, "after": differing})
     if tags != row["tags"]:
         record_tags(change, row, tags)
 

@@ -10,12 +10,13 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from hub.errors import invalid
 from hub.events.event import ActorType
-from hub.experiments.fields import JsonObject, Tags
+from hub.experiments.fields import JsonObject, Tags, same_json
 from hub.experiments.rules import Status
 from hub.fields import Body, Name, QueryText, Text
 from hub.runs.store import Row, RunFields
 
 RUNS_AT_ONCE_MAX = 500
+_CAN_BE_NOTHING = frozenset({"auto_complete_after_minutes"})
 _MINUTES_MAX = 366 * 24 * 60
 
 Minutes = Annotated[int, Field(gt=0, le=_MINUTES_MAX)]
@@ -55,7 +56,7 @@ class NewRun(Body):
 
 
 class RunChange(Body):
-    """What is to change; what is left out stays. Null stands for nothing in `auto_complete_after_minutes` only."""
+    """What is to change; what is left out, or null, stays, but for `auto_complete_after_minutes`, which null unsets."""
 
     name: Name | None = None
     params: JsonObject | None = None
@@ -71,18 +72,19 @@ class RunChange(Body):
 
     @model_validator(mode="after")
     def _says_something(self) -> RunChange:
-        given = self.model_fields_set - {"experiment_id", "project_id"}
-        if not given:
+        if not self._said() and self.status is None and self.tags is None:
             raise ValueError("name something to change")
-        for name in sorted(given - {"auto_complete_after_minutes"}):
-            if getattr(self, name) is None:
-                raise ValueError(f"{name} must not be null")
         return self
 
     def changes(self, run: Row) -> dict[str, Any]:
         """What people say of the run that is another thing than before; tags and status left aside."""
+        said = ((name, getattr(self, name)) for name in sorted(self._said()))
+        return {name: value for name, value in said if not same_json(value, run[name])}
+
+    def _said(self) -> set[str]:
+        """The fields to write, tags and status left aside."""
         named = self.model_fields_set - {"experiment_id", "project_id", "status", "tags"}
-        return {name: getattr(self, name) for name in sorted(named) if getattr(self, name) != run[name]}
+        return {name for name in named if name in _CAN_BE_NOTHING or getattr(self, name) is not None}
 
 
 class BatchStatus(Body):

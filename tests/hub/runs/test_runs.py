@@ -141,7 +141,8 @@ async def test_a_change_leaves_what_is_not_named(lab: Lab) -> None:
     assert (changed["notes"], changed["auto_complete_after_minutes"]) == ("new", None)
     told = (await lab.events(run["id"]))[-1]
     assert told["event_type"] == "run.updated"
-    assert told["payload"]["changes"] == {"notes": "new", "auto_complete_after_minutes": None}
+    assert told["payload"]["before"] == {"notes": "old", "auto_complete_after_minutes": 5}
+    assert told["payload"]["after"] == {"notes": "new", "auto_complete_after_minutes": None}
     assert (told["actor_type"], told["actor_role"]) == ("user", "editor")
 
 
@@ -149,7 +150,17 @@ async def test_a_change_that_changes_nothing_leaves_version_and_audit(lab: Lab) 
     run = await lab.new_run(tags=["a"], status="running")
     answer = await lab.editor.patch(run_url(run["id"]), json={"name": "first", "tags": ["a"], "status": "running"})
     assert answer.json() == run
+    null = await lab.editor.patch(run_url(run["id"]), json={"name": None, "tags": ["a"]})
+    assert null.json() == run
     assert len(await lab.events(run["id"])) == 3
+
+
+async def test_true_is_another_param_than_one(lab: Lab) -> None:
+    run = await lab.new_run(params={"a": 1})
+    changed = await lab.editor.patch(run_url(run["id"]), json={"params": {"a": True}})
+    assert (changed.json()["params"]["a"], changed.json()["version"]) == (True, 2)
+    same = await lab.editor.patch(run_url(run["id"]), json={"params": {"a": True}, "metadata": {}})
+    assert same.json()["version"] == 2
 
 
 async def test_an_empty_change_is_refused(lab: Lab) -> None:
