@@ -234,9 +234,10 @@ class Collector:
 
     def _commit(self, pending: _Pending, through_us: int) -> None:
         self._pending = _Pending(pending.segment)
-        columns, adjusted = no_readings(), 0
         if pending.parts:
             columns, adjusted = in_order(pending.parts, self._latest_timestamps(pending.segment))
+        else:
+            columns, adjusted = no_readings(), 0
         batches = encode_batches(
             columns,
             self._converter.table,

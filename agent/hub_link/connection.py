@@ -50,12 +50,11 @@ class Connection(aiomqtt.Client):
         if sent.is_published():
             return
         confirmed = self._unconfirmed[sent.mid] = self._loop.create_future()
+        late = self._loop.call_later(self.timeout, _give_up, confirmed)
         try:
-            async with asyncio.timeout(self.timeout):
-                await confirmed
-        except TimeoutError:
-            raise aiomqtt.MqttError("the broker does not confirm") from None
+            await confirmed
         finally:
+            late.cancel()
             self._unconfirmed.pop(sent.mid, None)
 
     async def received(self) -> AsyncIterator[tuple[str, bytes]]:
@@ -113,3 +112,8 @@ class Connection(aiomqtt.Client):
         except Exception as error:  # noqa: BLE001 - whatever paho raises here, the connection is lost
             if not self._disconnected.done():
                 self._disconnected.set_exception(error)
+
+
+def _give_up(confirmed: asyncio.Future[None]) -> None:
+    if not confirmed.done():
+        confirmed.set_exception(aiomqtt.MqttError("the broker does not confirm"))

@@ -379,9 +379,12 @@ class Uplink:
 
 
 async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
-    """Until the event is set, or for so long."""
-    try:
-        async with asyncio.timeout(None if timeout_s is None else max(timeout_s, 0.0)):
-            await event.wait()
-    except TimeoutError:
+    """Until the event is set, which after so long it is."""
+    if timeout_s is None:
+        await event.wait()
         return
+    alarm = asyncio.get_running_loop().call_later(max(timeout_s, 0.0), event.set)
+    try:
+        await event.wait()
+    finally:
+        alarm.cancel()
