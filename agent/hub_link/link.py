@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import aiomqtt
+
 from agent.hub_link import credentials as stored
 from agent.hub_link.broker import connected, publish, subscribe
 from agent.hub_link.connection import Connection
@@ -37,6 +39,7 @@ from shared.errors import CorruptBatch, CredentialsRefused, LimitExceeded, LinkU
 from shared.messages import Ack, Command, Config, State, TimeAnswer, decode, encode
 
 LOOK_FOR_CREDENTIALS_S = 1.0
+LOOK_FOR_EPOCH_S = 0.5
 TIME_LOOK_S = 1.0
 
 Phase = Literal["not_enrolled", "connecting", "online", "offline", "refused"]
@@ -152,7 +155,7 @@ class HubLink:
         farewell = encode(self._reporter.farewell(instance))
         try:
             async with connected(access, instance=instance, farewell=farewell, settings=self._settings) as client:
-                await self._serve(client, access)
+                await self._serve(client, access, instance)
         except CredentialsRefused as error:
             self._become(LinkStatus("refused", str(error)))
         except LinkUnavailable as error:
@@ -171,7 +174,7 @@ class HubLink:
                 if stored.load(self._data_dir) != access:
                     return
 
-    async def _serve(self, client: Connection, access: Credentials) -> None:
+    async def _serve(self, client: Connection, access: Credentials, instance: str) -> None:
         agent_id = access.agent_id
         await subscribe(
             client,
@@ -188,11 +191,21 @@ class HubLink:
             return partial(publish, client, topics.up(agent_id, name), qos=qos, retain=retain)
 
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._leave_with(instance), name="link instance")
             group.create_task(self._receive(client), name="link receiver")
             group.create_task(self._reporter.run(lane("state", qos=1, retain=True)), name="link state")
             group.create_task(self._live.run(lane("live", qos=0)), name="link live")
             group.create_task(self._control.run(lane("reply", qos=1)), name="link control")
             group.create_task(self._deliver(lane("data", qos=1), lane("time", qos=0)), name="link delivery")
+
+    async def _leave_with(self, instance: str) -> None:
+        """The last will and the client's id name the instance for as long as a connection lasts: once another epoch is
+        opened, it takes a connection of its own. Raises: aiomqtt.MqttError then."""
+        while True:
+            await asyncio.sleep(LOOK_FOR_EPOCH_S)
+            if self._writer.epoch.hex() != instance:
+                break
+        raise aiomqtt.MqttError("another epoch was opened, which needs a last will of its own")
 
     async def _deliver(
         self, data: Callable[[bytes], Awaitable[None]], ask_time: Callable[[bytes], Awaitable[None]]

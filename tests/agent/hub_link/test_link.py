@@ -18,6 +18,7 @@ from agent.hub_link.credentials import Credentials, MqttAccess
 from agent.hub_link.link import HubLink
 from agent.hub_link.live import LiveLane
 from agent.hub_link.settings import HubSettings
+from agent.spool.connection import SpoolDamaged
 from agent.spool.writer import SpoolWriter
 from shared import topics
 from shared.clock import AnchoredClock
@@ -163,6 +164,26 @@ async def test_a_lost_agent_leaves_a_will_that_names_its_instance(
     bench.enrol(port=proxy.port)
     await bench.until(lambda: bench.far.states)
     assert (bench.far.states[0].status, bench.far.states[0].instance) == ("online", bench.spool.epoch.hex())
+    await proxy.cut()
+    await bench.until(lambda: bench.far.states[-1].status == "offline")
+    assert bench.far.states[-1].instance == bench.spool.epoch.hex()
+
+
+async def test_an_epoch_that_is_opened_anew_gets_a_will_of_its_own(
+    bench: Bench, fault_proxy: Callable[[str, int], Awaitable[FaultProxy]]
+) -> None:
+    proxy = await fault_proxy(bench.broker.host, bench.broker.port)
+    bench.enrol(port=proxy.port)
+    await bench.until(lambda: bench.far.states)
+    first = bench.spool.epoch.hex()
+    bench.spool.damaged(SpoolDamaged("as reading found"))
+    assert bench.spool.epoch.hex() != first
+    await bench.until(lambda: bench.link.status.phase != "online")
+    await bench.until(lambda: bench.link.status.phase == "online")
+    await bench.until(lambda: bench.far.states[-1].instance == bench.spool.epoch.hex())
+    assert {state.status for state in bench.far.states} == {"online"}, "the old instance's will was not published"
+    bench.spool.append([batch(0, 5)])
+    await bench.until(lambda: bench.hub.readings() == [0, 1, 2, 3, 4])
     await proxy.cut()
     await bench.until(lambda: bench.far.states[-1].status == "offline")
     assert bench.far.states[-1].instance == bench.spool.epoch.hex()
