@@ -160,7 +160,7 @@ async def archive_experiment(
     return view
 
 
-@router.post("/{experiment_id}/compare", dependencies=[rule(VIEWER)])
+@router.post("/{experiment_id}/compare", dependencies=[rule(VIEWER, only_reads=True)])
 async def compare_runs(
     services: CurrentServices, user: CurrentUser, experiment_id: UUID, body: RunsToCompare
 ) -> Comparison:
