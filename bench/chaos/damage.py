@@ -46,29 +46,26 @@ def _batches_in(path: Path) -> list[tuple[int, int]]:
     return found
 
 
-def overwrite_pages(spool: Path, random: Random) -> list[int]:
+def overwrite_pages(spool: Path, random: Random) -> int:
     """Put noise on up to an eighth of the pages, the first one excepted: a file without a header is a lost disk, not a
     damaged one. The log is merged into the file first, so that it does not hide them.
 
-    Returns: their numbers.
+    Returns: how many were hit.
     """
-    _merge_log(spool)
-    with spool.open("r+b") as file:
-        file.seek(16)
-        size = int.from_bytes(file.read(2), "big") or 4096
-        if size == 1:
-            size = 65536
-        pages = spool.stat().st_size // size
-        chosen = sorted(random.sample(range(2, pages + 1), random.randint(1, max(pages // 8, 1))))
-        for page in chosen:
-            file.seek((page - 1) * size)
-            file.write(random.randbytes(size))
-    return chosen
-
-
-def _merge_log(spool: Path) -> None:
     with contextlib.closing(sqlite3.connect(spool)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+    pages = spool.stat().st_size // size
+    chosen = random.sample(range(1, pages), random.randint(1, max(pages // 8, 1)))
+    with spool.open("r+b") as file:
+        for page in chosen:
+            file.seek(page * size)
+            file.write(random.randbytes(size))
+    return len(chosen)
+
+
+def _log_of(spool: Path) -> Path:
+    return spool.with_name(f"{spool.name}-wal")
 
 
 def fill(ballast: Path) -> None:

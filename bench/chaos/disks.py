@@ -44,7 +44,7 @@ def corrupt_pages(scene: Scene) -> str:
     with agent_down(scene, which) as spool, harm.noted(scene.watch.evidence[which], spool.path):
         pages = damage.overwrite_pages(spool.path, scene.random)
     scene.stack.links.heal("agents", reset=False)
-    return f"{len(pages)} pages of agent {which}'s spool overwritten"
+    return f"{pages} pages of agent {which}'s spool overwritten"
 
 
 def restore_spool(scene: Scene) -> str:
