@@ -11,13 +11,16 @@ from pydantic import AfterValidator, BeforeValidator
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PLUS_LOST = re.compile(r" (?=\d\d:?\d\d$)")
+_NUMBER = re.compile(r"[-+]?[\d._]*(e[-+]?\d+)?", re.IGNORECASE)
 _INTERVAL = re.compile(r"(\d{1,9}) ?(ms|s|m|h|d|seconds?|minutes?|hours?|days?|min|sec)?")
 _UNITS_US = {"ms": 1000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _NAMES = (("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000))
 
 
-def _with_plus(value: Any) -> Any:
-    """A `+` that was not escaped in a query arrives as a blank."""
+def _dated(value: Any) -> Any:
+    """A `+` that was not escaped in a query arrives as a blank. A bare number is no date: `2026` would be 1970."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
+        raise ValueError("must be a date and time (RFC 3339), not a number")
     return _PLUS_LOST.sub("+", value) if isinstance(value, str) else value
 
 
@@ -29,7 +32,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("must lie within the years 1 to 9999 in UTC") from None
 
 
-Moment = Annotated[datetime, BeforeValidator(_with_plus), AfterValidator(_in_utc)]
+Moment = Annotated[datetime, BeforeValidator(_dated), AfterValidator(_in_utc)]
 """A time in a query: RFC 3339; UTC where no offset is given."""
 
 

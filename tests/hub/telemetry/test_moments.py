@@ -24,3 +24,9 @@ def test_a_time_is_utc_whatever_its_offset_and_where_it_has_none(text: str) -> N
 def test_a_time_that_utc_cannot_tell_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="years 1 to 9999"):
         MOMENT.validate_python(text)
+
+
+@pytest.mark.parametrize("given", ["2026", "0.5", "-1", "1e9", " 1772452800 ", "", "+1772452800", 1772452800, 0.5])
+def test_a_number_is_no_time(given: object) -> None:
+    with pytest.raises(ValidationError, match="not a number"):
+        MOMENT.validate_python(given)
