@@ -24,6 +24,7 @@ from hub.access.rules import ANYONE, rule
 from hub.accounts import routes as account_routes
 from hub.agents import epoch_routes
 from hub.agents import routes as agent_routes
+from hub.asyncapi import asyncapi_document
 from hub.declared import only_declared
 from hub.errors import install_error_handlers
 from hub.events import routes as event_routes
@@ -125,6 +126,11 @@ def _document_routes(app: FastAPI) -> APIRouter:
     @router.get("/openapi.yaml")
     async def as_yaml() -> Response:
         text = yaml.safe_dump(openapi_document(app), sort_keys=False, allow_unicode=True)
+        return Response(text, media_type="application/yaml")
+
+    @router.get("/asyncapi.yaml")
+    async def asynchronous() -> Response:
+        text = yaml.safe_dump(asyncapi_document(app.version), sort_keys=False, allow_unicode=True)
         return Response(text, media_type="application/yaml")
 
     return router

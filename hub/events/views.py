@@ -28,6 +28,21 @@ class DeliveryStatus(StrEnum):
     DEAD_LETTERED = "dead_lettered"
 
 
+class WebhookBody(BaseModel):
+    """What a webhook is sent: the same bytes at each attempt."""
+
+    event_type: PublicEvent
+    project_id: UUID
+    occurred_at: datetime
+    payload: dict[str, Any]
+
+
+class ToldEvent(WebhookBody):
+    """A public event in streams and on MQTT."""
+
+    id: int = Field(description="Rises in the order in which things happened; a cursor, and what repeats are told by.")
+
+
 class EventView(BaseModel):
     """Something that was done, by whom, and from where."""
 
