@@ -24,7 +24,6 @@ from bench.chaos.evidence import POINT_SHIFT, Evidence, Identity, Keys, Taken
 
 QUOTA = ("quota_oldest", "quota_thin")
 HELD_POLLS_OFF = 10
-HELD_SHARE_OFF = 0.15
 """A schedule's polls are known from outside only as time divided by interval; so exact is a count of those not made."""
 
 
@@ -58,12 +57,18 @@ class GapRecord:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A time in which an agent was seen not to poll, because it was not to take more: `polls` fewer than on time."""
+    """A time in which an agent was not to take more for a while.
+
+    Attributes:
+        least: polls not made while its instrument was seen to stand still.
+        most: polls not made in all of the time, for whatever reason.
+    """
 
     agent: int
     from_us: int
     to_us: int
-    polls: int
+    least: int
+    most: int
 
 
 def named(gap: GapRecord, evidence: Evidence) -> Iterator[tuple[Identity, Taken]]:
@@ -140,7 +145,8 @@ def misheld(gaps: Sequence[GapRecord], held: Held, points: int) -> tuple[int, st
     """By how many readings the records of a time without polls are wrong; None where they are right."""
     about = [one for one in gaps if one.cause == "blocked" and one.from_us <= held.to_us and held.from_us <= one.to_us]
     said = sum(gap.readings for gap in about)
-    off = abs(said - held.polls * points)
-    if off <= points * max(HELD_POLLS_OFF, HELD_SHARE_OFF * held.polls):
+    least, most = held.least * points, held.most * points
+    off = max(least - said, said - most)
+    if off <= points * HELD_POLLS_OFF:
         return None
-    return off, f"blocked says {said} readings were not taken, {held.polls * points} were not"
+    return off, f"blocked says {said} readings were not taken, {least} … {most} were not"

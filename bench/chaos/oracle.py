@@ -14,7 +14,7 @@ lost
 duplicated
     stored more than once for a point.
 unexplained
-    missing without excuse, lost ones included; and by how much gap records are wrong.
+    missing without excuse, lost ones included; stored and never given out; and by how much gap records are wrong.
 """
 
 from __future__ import annotations
@@ -65,12 +65,14 @@ class Seen:
     Attributes:
         standing: what its spools (its own, and those of clones) held just before the database was read.
         first, last: the numbers to be compared.
+        given: the last number that the instrument had given out after the database was read.
     """
 
     evidence: Evidence
     standing: Sequence[Standing]
     first: int
     last: int
+    given: int
     stops: Sequence[Stop] = ()
     held: Sequence[Held] = ()
 
@@ -94,9 +96,14 @@ class Judgement:
     examples: list[str] = field(default_factory=list)
 
     @property
+    def wrong(self) -> tuple[int, int, int]:
+        """Lost, duplicated, unexplained."""
+        return self.lost, self.duplicated, self.unexplained
+
+    @property
     def clean(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.lost or self.duplicated or self.unexplained)
+        return not any(self.wrong)
 
 
 @dataclass(slots=True)
@@ -171,6 +178,10 @@ def _wrong(
         off = gaps.misheld(own, held, points)
         if off is not None:
             yield off
+    stored = records.stored[(records.stored >> AGENT_SHIFT) == seen.evidence.agent]
+    made_up = stored[((stored & NUMBER) > seen.given) | ((stored & NUMBER) < 1)]
+    if len(made_up):
+        yield len(made_up), f"stored and never given out: {_say(made_up[0])}"
     for stop in seen.stops:
         if not stop.recorded(own):
             yield 1, f"no downtime record for a stop before number {stop.last}"

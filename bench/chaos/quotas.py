@@ -43,15 +43,16 @@ def fill_quota_block(scene: Scene) -> str:
         wait_until(lambda: scene.watch.counted(which) > before + _RUNS_POLLS, _FULL_TIMEOUT_S)
         if not wait_until(lambda: _stands_still(scene, which), _FULL_TIMEOUT_S):
             raise TimeoutError("a spool with the policy `block` has not filled")
+        still_s, still = time.monotonic(), scene.watch.counted(which)
         blocked_s = scene.seconds(1.0, 3.0)
+        least = (time.monotonic() - still_s) / agent.interval_s - (scene.watch.counted(which) - still)
         scene.stack.links.heal("agents", reset=False)
-        still = scene.watch.counted(which)
         if not wait_until(lambda: scene.watch.counted(which) > still + 2.0 / agent.interval_s, _FULL_TIMEOUT_S):
             raise TimeoutError("an agent does not take readings again")
-        polls = round((time.monotonic() - from_s) / agent.interval_s) - (scene.watch.counted(which) - before)
-        scene.watch.held.append(Held(which, from_us, now_us(), polls))
+        most = (time.monotonic() - from_s) / agent.interval_s - (scene.watch.counted(which) - before)
+        scene.watch.held.append(Held(which, from_us, now_us(), round(least), round(most)))
         time.sleep(1.0)  # for the record to be on the disk
-    return f"agent {which} at its quota for {blocked_s:.1f} s, policy block; {polls} polls not made"
+    return f"agent {which} at its quota for {blocked_s:.1f} s, policy block; {least:.0f} … {most:.0f} polls not made"
 
 
 def _drop(scene: Scene, policy: str) -> str:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -98,7 +98,7 @@ class _Mark:
 def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures, report: Report) -> None:
     report.say(f"seed {figures.seed}: {len(faults)} rounds; logs in {stack.folder / 'logs'}")
     began_s, before_began = time.monotonic(), _polled(stack)
-    before = _Mark.of(stack)
+    before, verdict = _Mark.of(stack), None
     time.sleep(WARM_UP_S)
     for number, fault in enumerate(faults, start=1):
         report.say(f"round {number}: {fault.__name__}")
@@ -112,7 +112,7 @@ def _play(stack: Stack, watch: Watch, faults: Sequence[Fault], figures: Figures,
         if recovered_s is None:
             figures.not_recovered += 1
             report.say(f"round {number}: NOT RECOVERED within {RECOVERY_TIMEOUT_S:g} s")
-        verdict = _settled(stack, watch, before)
+        verdict = _settled(stack, watch, before, verdict)
         report.done = figures.rounds = number
         report.say(f"round {number}: {what}; {_say(recovered_s, verdict)}")
         for example in verdict.examples:
@@ -164,15 +164,16 @@ def _all_sample(watch: Watch, counted: Sequence[int]) -> bool:
     return all(one.last > number for one, number in zip(watch.evidence, counted, strict=True))
 
 
-def _settled(stack: Stack, watch: Watch, since: _Mark) -> Judgement:
+def _settled(stack: Stack, watch: Watch, since: _Mark, before: Judgement | None) -> Judgement:
     """The verdict, once it is clean; the last one, when it does not become so.
 
-    What was acknowledged before the database was put back is offered again only when somebody has noticed that.
+    What was acknowledged before the database was put back is offered again only when somebody has noticed that. What
+    was wrong after the round before stays wrong.
     """
     deadline = time.monotonic() + NOTICE_TIMEOUT_S
     while True:
         verdict = judge(*_compared(stack, watch, since))
-        if verdict.clean or time.monotonic() > deadline:
+        if verdict.clean or (before and verdict.wrong == before.wrong) or time.monotonic() > deadline:
             return verdict
         time.sleep(1.0)
 
@@ -190,7 +191,8 @@ def _compared(
     if standings is None:
         raise RuntimeError("a spool cannot be read")
     seen = watch.seen(standings, [number + 1 for number in since.numbers], last)
-    return seen, records.read(stack.database_url, AGENTS, since.id)
+    found = records.read(stack.database_url, AGENTS, since.id)
+    return [replace(one, given=watch.counted(agent)) for agent, one in enumerate(seen)], found
 
 
 def _say(recovered_s: float | None, verdict: Judgement) -> str:

@@ -119,6 +119,7 @@ class Watch:
                 standings[agent],
                 first[agent],
                 one.last if last is None else last[agent],
+                0,
                 [stop for stop in self.stops if stop.agent == agent],
                 [held for held in self.held if held.agent == agent],
             )

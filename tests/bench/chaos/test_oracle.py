@@ -54,10 +54,11 @@ def verdict(
     blocked: tuple[Held, ...] = (),
     first: int = 1,
     last: int = 0,
+    given: int = 0,
 ) -> tuple[int, int, int]:
     """Lost, duplicated, unexplained."""
     standing = [] if held is None else [held]
-    seen = Seen(evidence, standing, first, last or evidence.last, stops, blocked)
+    seen = Seen(evidence, standing, first, last or evidence.last, given or last or evidence.last, stops, blocked)
     found: Judgement = judge([seen], records, points=1)
     assert bool(found.examples) is not found.clean
     return found.lost, found.duplicated, found.unexplained
@@ -80,7 +81,7 @@ def test_what_was_given_out_and_never_taken_is_unexplained_at_the_beginning_in_t
 
 
 def test_a_point_without_any_reading_is_unexplained() -> None:
-    seen = Seen(taken((1, 2)), (), 1, 2)
+    seen = Seen(taken((1, 2)), (), 1, 2, 2)
     assert judge([seen], stored(1, 2), points=2).unexplained == 2
 
 
@@ -90,6 +91,12 @@ def test_numbers_before_the_comparison_are_left_to_an_earlier_one() -> None:
 
 def test_what_stands_twice_is_duplicated() -> None:
     assert verdict(taken((1, 2)), stored(1, 2, 2)) == (0, 1, 0)
+
+
+def test_what_no_instrument_gave_out_is_unexplained() -> None:
+    assert verdict(taken((1, 2)), stored(1, 2, 3)) == (0, 0, 1)
+    assert verdict(taken((1, 2)), stored(0, 1, 2)) == (0, 0, 1)
+    assert verdict(taken((1, 2)), stored(1, 2, 3), given=3) == (0, 0, 0), "given out meanwhile"
 
 
 @pytest.mark.parametrize("standing", ["pending", "quarantined"])
@@ -197,13 +204,13 @@ class TestQuota:
 
 
 class TestBlocking:
-    HELD = Held(0, 10 * SECOND_US, 20 * SECOND_US, 500)
+    HELD = Held(0, 10 * SECOND_US, 20 * SECOND_US, 500, 600)
 
-    @pytest.mark.parametrize(("said", "wrong"), [(500, False), (450, False), (560, False), (400, True), (700, True)])
-    def test_is_to_be_recorded_about_as_long_as_it_was(self, said: int, wrong: bool) -> None:
+    @pytest.mark.parametrize(("said", "wrong"), [(500, 0), (600, 0), (493, 0), (607, 0), (400, 100), (700, 100)])
+    def test_is_to_be_recorded_about_as_long_as_it_was(self, said: int, wrong: int) -> None:
         record = GapRecord(0, "blocked", 12 * SECOND_US, 18 * SECOND_US, said)
         found = verdict(taken((1, 2)), stored(1, 2, gaps=(record,)), blocked=(self.HELD,))
-        assert found == (0, 0, abs(said - 500) if wrong else 0)
+        assert found == (0, 0, wrong)
 
     def test_that_is_recorded_at_another_time_is_unexplained(self) -> None:
         record = GapRecord(0, "blocked", 22 * SECOND_US, 28 * SECOND_US, 500)
