@@ -19,8 +19,10 @@ from pathlib import Path
 import aiosqlite
 
 from agent.spool.batch import Standing
-from agent.spool.connection import BUSY_TIMEOUT_S, FORMAT, translate
-from agent.spool.writer import FILE_NAME
+from agent.spool.connection import BUSY_TIMEOUT_S, FORMAT, SpoolDamaged, translate
+from agent.spool.lock import SpoolLock
+from agent.spool.merge import verify
+from agent.spool.writer import FILE_NAME, LOCK_NAME
 from shared.errors import LabrelayError, SpoolUnavailable
 from shared.wire import Kind
 
@@ -56,6 +58,7 @@ async def _run(arguments: argparse.Namespace, data_dir: Path) -> int:
     if not path.is_file():
         raise SpoolUnavailable(f"there is no spool in {data_dir}", hint="has the agent ever run there?")
     try:
+        _leave_damage_to_the_agent(path)
         async with _opened(path, write=arguments.command in ("resend", "discard")) as db:
             if arguments.command == "export":
                 return await _export(db, arguments.file, arguments.batch)
@@ -64,6 +67,23 @@ async def _run(arguments: argparse.Namespace, data_dir: Path) -> int:
             return await _list(db)
     except sqlite3.Error as error:
         raise translate(error) from error
+
+
+def _leave_damage_to_the_agent(path: Path) -> None:
+    """Where no agent runs, ours would be the connection that merges the log, and drops what lies behind damage in it.
+
+    Raises: SpoolDamaged.
+    """
+    try:
+        owner = SpoolLock(path.with_name(LOCK_NAME))
+    except SpoolUnavailable:  # the agent runs, and has looked
+        return
+    try:
+        verify(path)
+    except SpoolDamaged as error:
+        raise SpoolDamaged(error.message, hint="start the agent: it saves what is readable") from error
+    finally:
+        owner.release()
 
 
 @contextlib.asynccontextmanager

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.spool.batch import Standing
+from agent.spool.cli import main
 from agent.spool.connection import SpoolDamaged
 from agent.spool.reader import SpoolReader
 from agent.spool.writer import SpoolWriter
@@ -165,6 +166,21 @@ def _named(folder: Path) -> list[tuple[str, int, int]]:
         sql = "SELECT content FROM contents JOIN batches USING (id) WHERE kind = ? AND standing = 0"
         found = [decode(content).content for (content,) in db.execute(sql, (Kind.GAP,))]
     return [named for gap in found if isinstance(gap, Gap) and gap.cause == "corrupt" for named in gap.batches]
+
+
+def test_looking_at_a_spool_whose_agent_is_down_leaves_its_damage_to_the_agent(
+    lives: list[Life], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with copied(lives[1]) as folder:
+        log = folder / "spool.db-wal"
+        data = bytearray(log.read_bytes())
+        data[500] ^= 1
+        log.write_bytes(data)
+        assert main([], folder) == 1
+        assert "start the agent" in capsys.readouterr().err
+        assert log.read_bytes() == data
+        assert not unaccounted_for(lives[1], folder)
+        assert main([], folder) == 0
 
 
 def test_a_saving_that_was_interrupted_is_done_again(lives: list[Life]) -> None:
