@@ -127,6 +127,7 @@ class Store:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._refs: dict[bytes, int] = {}
         self.depth = Depth()
         with translated():
             rows = db.execute("SELECT standing, count(*), sum(readings), sum(bytes) FROM batches GROUP BY standing")
@@ -162,6 +163,7 @@ class Store:
                 self._db.execute("COMMIT")
         except BaseException:
             self.depth = before
+            self._refs.clear()
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
@@ -182,8 +184,12 @@ class Store:
 
     def epoch_ref(self, epoch: bytes) -> int | None:
         """The ref of an epoch, if anything of it is remembered."""
-        row = self._db.execute("SELECT ref FROM epochs WHERE epoch = ?", (epoch,)).fetchone()
-        return int(row[0]) if row else None
+        if epoch not in self._refs:
+            row = self._db.execute("SELECT ref FROM epochs WHERE epoch = ?", (epoch,)).fetchone()
+            if row is None:
+                return None
+            self._refs[epoch] = int(row[0])
+        return self._refs[epoch]
 
     def epoch_of(self, ref: int) -> bytes:
         """The 16 bytes behind a ref."""
@@ -316,6 +322,7 @@ class Store:
         """Drop the rows of runs of which nothing is held any more."""
         sql = "DELETE FROM epochs WHERE ref < ? AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.epoch = epochs.ref)"
         self._db.execute(sql, (running_ref,))
+        self._refs.clear()
 
     def records(self, kind: Kind, *, epoch_ref: int | None = None) -> list[Row]:
         """Batches of a kind other than data, oldest first."""
