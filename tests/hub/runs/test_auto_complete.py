@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
+from hub.database.pool import acquire
 from hub.runs.auto_complete import complete_overdue
+from hub.settings import HubSettings
 from hub.telemetry.moments import to_us
-from tests.hub.runs.conftest import Lab, run_url
+from tests.hub.conftest import Hub, running_hub
+from tests.hub.runs.conftest import Lab, furnish, run_url
 
 
 class SetClock:
@@ -59,3 +64,19 @@ async def test_hubs_that_do_so_at_once_end_each_run_once(lab: Lab) -> None:
     assert sum(task.result() for task in tasks) == 4
     for run in runs:
         assert (await lab.event_types(run["id"])).count("run.finished") == 1
+
+
+async def test_a_hub_that_starts_ends_what_became_due_meanwhile(hub_settings: dict[str, Any]) -> None:
+    async with running_hub(HubSettings(**hub_settings)) as hub:
+        lab = await furnish(hub)
+        run = await lab.new_run(status="running", auto_complete_after_minutes=1)
+        await lab.execute("update runs set started_at = started_at - interval '1 hour'")
+    async with running_hub(HubSettings(**hub_settings)) as hub, asyncio.timeout(30):
+        while not await _told(hub, run["id"]):
+            await asyncio.sleep(0.02)
+
+
+async def _told(hub: Hub, run_id: str) -> bool:
+    async with acquire(hub.services.pool) as connection:
+        told = "select exists (select from events where subject_id = $1 and event_type = 'run.finished')"
+        return bool(await connection.fetchval(told, UUID(run_id)))

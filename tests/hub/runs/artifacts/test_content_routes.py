@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -270,7 +271,9 @@ async def test_a_store_that_is_away_is_answered_with_503(
         assert await orphans.remove() == 0
 
 
-async def test_what_no_artifact_names_is_removed_a_day_later(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_no_artifact_names_is_removed_after_a_day_without_name(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept, cut_off = await shelf.filled(b"kept"), await shelf.new()
     services = shelf.lab.hub.services
 
@@ -282,12 +285,33 @@ async def test_what_no_artifact_names_is_removed_a_day_later(shelf: Shelf, monke
         assert (await shelf.lab.editor.put(cut_off["uri"], content=b"cut off")).status_code == 503
     shelf.place.put("not/ours", b"x")
     assert len(shelf.place.contents()) == 3
-    now = services.now()
-    for later, removed in ((KEEP - timedelta(minutes=1), 0), (KEEP + timedelta(minutes=1), 1)):
-        assert await Orphans(services.contents, services.storage, SetClock(now + later)).remove() == removed
+    orphans, now = orphans_at(shelf), services.now()
+    day, minute = KEEP, timedelta(minutes=1)
+    for later, removed in ((day - minute, 0), (day + minute, 0), (2 * day, 0), (2 * day + minute, 1), (4 * day, 0)):
+        orphans._clock = SetClock(now + later)  # type: ignore[assignment]
+        assert await orphans.remove() == removed, later
     assert len(shelf.place.contents()) == 2
     assert "not/ours" in shelf.place.contents()
     assert (await shelf.lab.viewer.get(kept["uri"])).content == b"kept"
+
+
+async def test_a_database_that_was_put_back_begins_the_day_anew(folder_shelf: Shelf) -> None:
+    artifact = await folder_shelf.filled(b"newer than the copy")
+    await folder_shelf.lab.execute("delete from artifacts")
+    orphans, now = orphans_at(folder_shelf), folder_shelf.lab.hub.services.now()
+    orphans._clock = SetClock(now + 2 * KEEP)  # type: ignore[assignment]
+    assert await orphans.remove() == 0
+    orphans._incarnation = uuid4()
+    orphans._clock = SetClock(now + 4 * KEEP)  # type: ignore[assignment]
+    assert await orphans.remove() == 0
+    orphans._clock = SetClock(now + 5 * KEEP)  # type: ignore[assignment]
+    assert await orphans.remove() == 1
+    assert (await folder_shelf.lab.viewer.get(artifact["uri"])).status_code == 404
+
+
+def orphans_at(shelf: Shelf) -> Orphans:
+    services = shelf.lab.hub.services
+    return Orphans(services.contents, services.storage, services.clock)
 
 
 async def test_only_so_many_transfers_are_under_way(folder_shelf: Shelf) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,7 @@ from shared.errors import ConfigurationError, ContentsUnavailable
 from tests.hub.runs.artifacts.conftest import Place
 
 CHUNK = 64 * 1024
+ROOT = Path(__file__).parents[4]
 
 
 class Broken(Exception):
@@ -133,6 +136,21 @@ async def test_a_folder_forgets_what_a_crash_left_half_written(folder: Place) ->
     os.utime(folder.folder / "aa" / "half#1", (0, 0))
     assert await contents.remove_unfinished(datetime.now(UTC) - timedelta(days=1)) == 1
     assert folder.contents() == ["aa/fresh#2", "aa/whole"]
+
+
+async def test_an_upload_that_is_killed_leaves_nothing_that_counts(folder: Place) -> None:
+    assert folder.folder is not None
+    command = [sys.executable, "-m", "tests.hub.runs.artifacts.dying_upload", str(folder.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as upload:
+        assert upload.stdout is not None
+        for _ in range(4):
+            assert upload.stdout.readline() == b"more\n"
+        upload.kill()
+    assert folder.contents() == ["aa/never-whole#1"]
+    contents = folder.open()
+    assert [batch async for batch in contents.older_than(datetime.now(UTC) + timedelta(days=1)) if batch] == []
+    assert await contents.remove_unfinished(datetime.now(UTC) + timedelta(days=1)) == 1
+    assert folder.contents() == []
 
 
 async def test_a_folder_that_is_full_or_closed_is_told(tmp_path: Path) -> None:
