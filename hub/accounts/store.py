@@ -58,7 +58,7 @@ _MATCHES = """
 """
 _PAGE = f"select * from users where {_MATCHES} order by lower(username) limit $3 offset $4"
 _COUNT = f"select count(*) from users where {_MATCHES}"
-_LOCK_ADMINS = "select id from users where is_admin and is_active order by id for no key update"
+_LOCK_ADMINS = "select pg_advisory_xact_lock(1280459057, 7)"
 _HAS_OTHER_ADMIN = "select exists (select from users where is_admin and is_active and id <> $1)"
 _CHANGE_USER = """
     update users set is_active = $2, is_admin = $3, password_change_required = $4, version = version + 1 where id = $1
