@@ -17,7 +17,7 @@ from bench.chaos.disks import (
     restore_database,
     restore_spool,
 )
-from bench.chaos.quotas import fill_quota_block, fill_quota_oldest, fill_quota_thin
+from bench.chaos.quotas import fill_quota
 from bench.chaos.scene import Scene, agent_down
 from bench.chaos.server import Server
 from bench.chaos.times import step_agent_clock, step_hub_clock
@@ -152,7 +152,7 @@ FAMILIES: tuple[tuple[Fault, ...], ...] = (
     (fill_disk, corrupt_batches, corrupt_pages),
     (restore_spool, clone_agent, restore_database),
     (step_agent_clock, step_hub_clock),
-    (fill_quota_block, fill_quota_oldest, fill_quota_thin),
+    (fill_quota,),
 )
 FAULTS: tuple[Fault, ...] = tuple(fault for family in FAMILIES for fault in family)
 
