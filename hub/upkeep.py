@@ -13,6 +13,7 @@ from hub.database.pool import acquire, transaction
 from hub.database.storage import Storage
 from hub.events import purge
 from hub.settings import EventSettings
+from hub.telemetry.project_retention import delete_expired, kept_by_projects
 from hub.telemetry.retention import Hold, drop_expired
 from shared.clock import Clock
 
@@ -64,5 +65,7 @@ class Upkeep:
             await people.purge(connection, now - KEEP_EXPIRED)
         async with transaction(pool) as connection:
             await ensure_partitions(connection, layout, now_us, now_us + layout.chunk_days * DAY_US)
-        await drop_expired(pool, layout, now=now, retention_days=self._retention_days, holds=self._holds)
+        holds = (*self._holds, kept_by_projects(lambda: now))
+        await drop_expired(pool, layout, now=now, retention_days=self._retention_days, holds=holds)
+        await delete_expired(pool, now)
         await purge.forget(pool, self._events, now)

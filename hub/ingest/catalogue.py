@@ -22,7 +22,7 @@ import numpy as np
 
 from hub.database.pool import Connection
 from hub.ingest import catalogue_sql as sql
-from hub.ingest.dictionary import UNKNOWN, Dictionary, Slot, Verdict
+from hub.ingest.dictionary import AS_THE_HUB, UNKNOWN, Dictionary, Narrowing, Slot, Verdict
 from hub.ingest.timeline import FOR_EVER_US, RAW_FOR_EVER, SINCE_EVER_US, Term, Timeline
 from shared.conversion import ProfileTable, compile_profile
 from shared.errors import ProfileError
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_DAY_US = 86_400_000_000
 _BINDING_VERDICTS = {"deleted": Verdict.SENSOR_DELETED, "refused": Verdict.SENSOR_REFUSED}
 
 EpochKey: TypeAlias = tuple[UUID, bytes]
@@ -48,6 +49,20 @@ class Agent:
 
     project_id: UUID
     is_welcome: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far from now the hub takes readings, within which projects may take less."""
+
+    ahead_s: int = 86_400
+    back_days: int = 3650
+
+    def narrowing(self, clock_skew_s: int | None, retention_days: int | None) -> Narrowing:
+        """What a project's policies leave out of it."""
+        ahead_s = self.ahead_s if clock_skew_s is None else min(clock_skew_s, self.ahead_s)
+        back_days = min(retention_days, self.back_days) if retention_days else self.back_days
+        return Narrowing((self.ahead_s - ahead_s) * 1_000_000, (self.back_days - back_days) * _DAY_US)
 
 
 class Profiles:
@@ -100,7 +115,8 @@ class Known:
 class Catalogue:
     """The memory; for one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: Reach = Reach()) -> None:
+        self._reach = reach
         self._met: tuple[UUID, int] | None = None
         self._generation = -1
         self._profiles = Profiles()
@@ -174,9 +190,9 @@ class Catalogue:
             ranges = [(_us(row["time_from"]), _us(row["time_to"])) for row in await connection.fetch(sql.DROPPED)]
             dropped_us = np.array(ranges, np.int64).reshape(-1, 2)
         if missing := list(wanted_epochs - dictionaries.keys()):
-            dictionaries |= await _load_epochs(connection, profiles, missing)
+            dictionaries |= await _load_epochs(connection, profiles, missing, self._reach)
         if absent := list(wanted_posts - own.keys()):
-            own |= await _load_posts(connection, profiles, absent)
+            own |= await _load_posts(connection, profiles, absent, self._reach)
         self._keep(dictionaries, own, dropped_us)
         return Known(dictionaries, own, profiles, dropped_us)
 
@@ -215,12 +231,15 @@ class _Sensors:
 
     timelines: Mapping[UUID, Timeline]
     archived_us: Mapping[UUID, Sequence[tuple[int, int]]]
+    narrowings: Mapping[UUID, Narrowing]
 
 
-async def _load_epochs(connection: Connection, profiles: Profiles, epoch_ids: list[int]) -> dict[int, Dictionary]:
+async def _load_epochs(
+    connection: Connection, profiles: Profiles, epoch_ids: list[int], reach: Reach
+) -> dict[int, Dictionary]:
     rows = await connection.fetch(sql.DICTIONARY, epoch_ids)
     sent = await connection.fetch(sql.DICTIONARY_PROFILES, epoch_ids)
-    sensors = await _sensors(connection, profiles, {row["sensor_id"] for row in rows})
+    sensors = await _sensors(connection, profiles, {row["sensor_id"] for row in rows}, reach)
     for row in sent:
         if row["kind"] is not None:
             profiles.add(row["profile_id"], row["profile_ref"], row["kind"], row["payload"])
@@ -234,9 +253,11 @@ async def _load_epochs(connection: Connection, profiles: Profiles, epoch_ids: li
     }
 
 
-async def _load_posts(connection: Connection, profiles: Profiles, keys: list[PostKey]) -> dict[PostKey, Dictionary]:
+async def _load_posts(
+    connection: Connection, profiles: Profiles, keys: list[PostKey], reach: Reach
+) -> dict[PostKey, Dictionary]:
     rows = await connection.fetch(sql.SENSOR_SERIES, [sensor_id for sensor_id, _ in keys])
-    sensors = await _sensors(connection, profiles, {row["sensor_id"] for row in rows})
+    sensors = await _sensors(connection, profiles, {row["sensor_id"] for row in rows}, reach)
     rows_of = _by("sensor_id", rows)
     return {key: _post_dictionary(key, rows_of.get(key[0], []), sensors) for key in keys}
 
@@ -252,14 +273,18 @@ def _post_dictionary(key: PostKey, rows: Sequence[Any], sensors: _Sensors) -> Di
     return Dictionary.of(slots, {})
 
 
-async def _sensors(connection: Connection, profiles: Profiles, sensor_ids: set[UUID | None]) -> _Sensors:
+async def _sensors(connection: Connection, profiles: Profiles, sensor_ids: set[UUID | None], reach: Reach) -> _Sensors:
     wanted = [sensor_id for sensor_id in sensor_ids if sensor_id is not None]
     if not wanted:
-        return _Sensors({}, {})
+        return _Sensors({}, {}, {})
     archived: dict[UUID, list[tuple[int, int]]] = {}
     for row in await connection.fetch(sql.ARCHIVED, wanted):
         archived.setdefault(row["sensor_id"], []).append((_us(row["time_from"]), _us(row["time_to"])))
-    return _Sensors(await _timelines(connection, profiles, wanted), archived)
+    narrowings = {
+        row["sensor_id"]: reach.narrowing(row["clock_skew_s"], row["retention_days"])
+        for row in await connection.fetch(sql.POLICIES, wanted)
+    }
+    return _Sensors(await _timelines(connection, profiles, wanted), archived, narrowings)
 
 
 async def _timelines(connection: Connection, profiles: Profiles, sensor_ids: list[UUID]) -> dict[UUID, Timeline]:
@@ -293,6 +318,7 @@ def _slot(ref: int, row: Any, sensors: _Sensors) -> Slot:
         row["project_id"],
         sensors.timelines.get(row["sensor_id"], RAW_FOR_EVER),
         tuple(sensors.archived_us.get(row["sensor_id"], ())),
+        sensors.narrowings.get(row["sensor_id"], AS_THE_HUB),
     )
 
 

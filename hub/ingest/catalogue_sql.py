@@ -47,6 +47,13 @@ from session_sensors w join capture_sessions s on s.id = w.session_id
 where s.archived and w.sensor_id = any($1::uuid[])
 """
 
+# What the sensors' primary projects have decided of times.
+POLICIES = """
+select s.id as sensor_id, o.clock_skew_s, o.retention_days
+from sensors s join project_policies o on o.project_id = s.project_id
+where s.id = any($1::uuid[]) and (o.clock_skew_s is not null or o.retention_days > 0)
+"""
+
 # Profiles that are or were in force, oldest first; a draft never was, even when it was deprecated.
 PROFILES = """
 select id, ref, sensor_id, kind, payload, valid_from, valid_to

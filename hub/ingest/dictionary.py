@@ -42,6 +42,22 @@ class Verdict(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Narrowing:
+    """How much less than the hub a project takes (`hub.access.policies`).
+
+    Attributes:
+        sooner_us: so much nearer lies the latest time.
+        later_us: so much nearer lies the earliest time.
+    """
+
+    sooner_us: int = 0
+    later_us: int = 0
+
+
+AS_THE_HUB = Narrowing()
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """What one series reference stands for.
 
@@ -61,6 +77,7 @@ class Slot:
     project_id: UUID | None = None
     timeline: Timeline = RAW_FOR_EVER
     archived_us: tuple[tuple[int, int], ...] = ()
+    narrowing: Narrowing = AS_THE_HUB
 
 
 class References:
@@ -95,6 +112,7 @@ class Dictionary:
         profiles: reference → place in the hub's `ProfileTable`; 0 → 0.
         series_id, verdict, last_profile, last_from_us: int64 (n_slots,), of each slot.
         archived_until_us: int64 (n_slots,), the end of each slot's last archived session.
+        sooner_us, later_us: int64 (n_slots,), of each slot's `Narrowing`; None where none has any.
     """
 
     slots: Sequence[Slot]
@@ -105,6 +123,8 @@ class Dictionary:
     last_profile: Int64
     last_from_us: Int64
     archived_until_us: Int64
+    sooner_us: Int64 | None
+    later_us: Int64 | None
 
     @staticmethod
     def of(slots: Sequence[Slot], profiles: Mapping[int, int]) -> Dictionary:
@@ -113,6 +133,7 @@ class Dictionary:
         Args:
             profiles: profile reference → place in the hub's `ProfileTable`, `UNKNOWN` where the hub has no such one.
         """
+        narrowed = any(slot.narrowing != AS_THE_HUB for slot in slots)
         return Dictionary(
             slots,
             References({slot.ref: place for place, slot in enumerate(slots)}),
@@ -122,6 +143,8 @@ class Dictionary:
             np.array([slot.timeline.last_profile for slot in slots], np.int64),
             np.array([slot.timeline.last_from_us for slot in slots], np.int64),
             np.array([max((to for _, to in slot.archived_us), default=SINCE_EVER_US) for slot in slots], np.int64),
+            np.array([slot.narrowing.sooner_us for slot in slots], np.int64) if narrowed else None,
+            np.array([slot.narrowing.later_us for slot in slots], np.int64) if narrowed else None,
         )
 
     @property

@@ -144,7 +144,7 @@ def judge(parts: Sequence[Part], table: ProfileTable, bounds: Bounds) -> Judged:
     asks: dict[int, Ask] = {}
     resolved: list[_Resolved] = []
     for place, part in enumerate(parts):
-        found = _resolve(place, part)
+        found = _resolve(place, part, bounds)
         if isinstance(found, Ask):
             asks[place] = found
         else:
@@ -157,7 +157,7 @@ def judge(parts: Sequence[Part], table: ProfileTable, bounds: Bounds) -> Judged:
     return _settle(pairs, asks, table, bounds)
 
 
-def _resolve(place: int, part: Part) -> _Resolved | Ask:
+def _resolve(place: int, part: Part, bounds: Bounds) -> _Resolved | Ask:
     columns, dictionary = part.content.columns, part.dictionary
     slot = dictionary.series.find(columns.series)
     if len(slot) and int(slot.min()) == UNKNOWN:
@@ -169,7 +169,7 @@ def _resolve(place: int, part: Part) -> _Resolved | Ask:
         return Ask.LATER
     if part.placing is Placing.UNPLACED:
         verdict = np.where(verdict == Verdict.STORE, int(Verdict.CLOCK_UNSYNCHRONISED), verdict)
-    verdict = _outside_archived(part, slot, verdict)
+    verdict = _within_policies(part, slot, _outside_archived(part, slot, verdict), bounds)
     sent = dictionary.profiles.find(columns.profile)
     expected = dictionary.in_force(slot, columns.timestamp_us)
     if verdict.any():  # what is set aside keeps what it was sent with
@@ -187,6 +187,16 @@ def _outside_archived(part: Part, slot: Int64, verdict: Int64) -> Int64:
     if archived is None:
         return verdict
     return np.where(archived & (verdict == Verdict.STORE), int(Verdict.ARCHIVED_SESSION), verdict)
+
+
+def _within_policies(part: Part, slot: Int64, verdict: Int64, bounds: Bounds) -> Int64:
+    """Verdicts, with what the hub would take but the project does not."""
+    sooner_us, later_us = part.dictionary.sooner_us, part.dictionary.later_us
+    if sooner_us is None or later_us is None:
+        return verdict
+    time_us, stored = part.content.columns.timestamp_us, verdict == Verdict.STORE
+    verdict = np.where(stored & (time_us < bounds.past_us + later_us[slot]), int(Verdict.TOO_OLD), verdict)
+    return np.where(stored & (time_us > bounds.future_us - sooner_us[slot]), int(Verdict.FUTURE), verdict)
 
 
 def _with_physical(resolved: Sequence[_Resolved], table: ProfileTable) -> list[Float64 | None]:

@@ -27,7 +27,7 @@ import numpy as np
 from hub.database.pool import acquire
 from hub.ingest.acknowledge import Acknowledger, BatchAnswer, Publisher
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
-from hub.ingest.catalogue import Catalogue
+from hub.ingest.catalogue import Catalogue, Reach
 from hub.ingest.clocks import Clocks
 from hub.ingest.commit import Answer, Checkpoint, GroupCommit, Settled, no_checkpoint
 from hub.ingest.connection import OwnConnection
@@ -118,7 +118,7 @@ class IngestWriter:
         self._intake = Intake(
             readings_max=settings.ingest_queue_readings_max, items_max=settings.ingest_queue_batches_max
         )
-        self._catalogue = Catalogue()
+        self._catalogue = Catalogue(Reach(settings.future_skew_s, settings.past_limit_days))
         self._clocks = Clocks(clock)
         self._preparation = Preparation(
             database, self._catalogue, self._clocks, sensors_max=settings.sensors_per_agent_max

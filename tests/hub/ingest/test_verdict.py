@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.ingest.dictionary import UNKNOWN, Dictionary, References, Slot, Verdict
+from hub.ingest.catalogue import Reach
+from hub.ingest.dictionary import UNKNOWN, Dictionary, Narrowing, References, Slot, Verdict
 from hub.ingest.store import Stretch, stretches
 from hub.ingest.timeline import Term, Timeline
 from hub.ingest.verdict import Ask, Bounds, Part, judge
@@ -139,3 +140,18 @@ def test_minutes_of_batches_that_touch_are_one_stretch_and_others_are_not() -> N
     time_us = np.array([5 * minute + 1, 6 * minute, 100 * minute, 7 * minute])
     found = stretches(np.array([1, 2, 3, 4]), time_us, np.array([0, 0, 1, 2]))
     assert found == [Stretch([1, 2, 4], 5 * minute, 7 * minute), Stretch([3], 100 * minute, 100 * minute)]
+
+
+def test_what_the_hub_takes_and_the_project_does_not_is_set_aside() -> None:
+    narrow = Slot(1, "s1", "value", Verdict.STORE, series_id=101, narrowing=Narrowing(sooner_us=10, later_us=5))
+    wide = _slot(2)
+    readings = columns([1, 1, 1, 1, 2, 2], [4, 5, 90, 91, 0, 100], [1.0] * 6)
+    judged = judge([_part(readings, narrow, wide)], TABLE, Bounds(0, 100, np.empty((0, 2), np.int64)))
+    stored, early, late = int(Verdict.STORE), int(Verdict.TOO_OLD), int(Verdict.FUTURE)
+    assert judged.verdict.tolist() == [early, stored, stored, late, stored, stored]
+
+
+def test_a_project_takes_no_more_than_the_hub() -> None:
+    reach = Reach(ahead_s=60, back_days=100)
+    assert reach.narrowing(None, None) == reach.narrowing(3600, 0) == reach.narrowing(60, 1000) == Narrowing()
+    assert reach.narrowing(10, 90) == Narrowing(50_000_000, 10 * 86_400_000_000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from hub.access.identity import Role
@@ -94,3 +96,27 @@ async def test_odd_decisions_are_refused(hub: Hub, change: dict[str, object]) ->
     project = await project_of(ann)
     answer = await ann.put(f"/projects/{project}/policies", json=change)
     assert answer.status_code == 422, answer.text
+
+
+async def test_what_lies_beyond_the_projects_bounds_is_set_aside_from_then_on(hub: Hub) -> None:
+    ann = await hub.member("ann")
+    project = await project_of(ann)
+    made = (await ann.post("/api/v1/sensors", json={"project_id": project, "name": "T1"})).json()
+    sensor = hub.client(Authorization=f"Bearer {made['token']}")
+
+    async def send(ahead: timedelta) -> int:
+        moment = (hub.services.now() + ahead).isoformat()
+        readings = [{"timestamp": moment, "raw_value": 1.0}]
+        answer = await sensor.post("/api/v1/telemetry", json={"sensor_id": made["sensor"]["id"], "readings": readings})
+        assert answer.status_code == 202, answer.text
+        return int(answer.json()["accepted"])
+
+    times = (timedelta(hours=1), timedelta(days=-8))
+    assert [await send(one) for one in times] == [1, 1]
+    await ann.put(f"/projects/{project}/policies", json=DECISION)
+    assert [await send(one) for one in times] == [0, 0]
+    assert [await send(one) for one in (timedelta(seconds=30), timedelta(days=-6))] == [1, 1]
+    listed = (await ann.get(f"/api/v1/set-aside?project_id={project}")).json()["set_aside"]
+    assert sorted(one["reason"] for one in listed) == ["future", "too_old"]
+    await ann.put(f"/projects/{project}/policies", json={"clock_skew_s": None, "retention_days": None})
+    assert [await send(one + timedelta(seconds=5)) for one in times] == [1, 1]
