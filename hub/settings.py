@@ -279,7 +279,7 @@ class ArtifactSettings(SettingsGroup):
         default=1024**3, ge=1024, le=64 * 1024**3, description="Larger contents are refused with 413."
     )
     artifact_transfers_max: int = Field(
-        default=16, ge=1, description="Contents on their way at the same time (some 32 MiB each); more get 503."
+        default=16, ge=1, description="Contents on their way at the same time (some 16 MiB each); more get 503."
     )
 
     @model_validator(mode="after")

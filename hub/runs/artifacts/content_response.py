@@ -18,7 +18,8 @@ from shared.errors import ContentsUnavailable
 
 SEND_TIMEOUT_S = 60.0
 """A client that takes nothing for this long is given up."""
-_PLAIN = "application/octet-stream"
+MEDIA_TYPE = "application/octet-stream"
+"""Of every content, whatever its uploader says that it is: no browser is to take it for a page of ours."""
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class ContentResponse(Response):
             "ETag": f'"{row["checksum"]}"',
             "Repr-Digest": digest_of_checksum(row["checksum"]),
         }
-        super().__init__(headers=headers, media_type=row["content_type"] or _PLAIN)
+        super().__init__(headers=headers, media_type=MEDIA_TYPE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the content. Raises, before the answer has begun: Problem 404, 500, 503; ContentsUnavailable."""

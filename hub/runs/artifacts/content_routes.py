@@ -18,7 +18,7 @@ from hub.etags import IfMatch, etag, require_match
 from hub.events.change import Change, CurrentChanges
 from hub.runs.artifacts import store
 from hub.runs.artifacts.access import find_artifact, lock_artifact, record_artifact, require_unapproved
-from hub.runs.artifacts.content_response import ContentResponse
+from hub.runs.artifacts.content_response import MEDIA_TYPE, ContentResponse
 from hub.runs.artifacts.contents import Contents
 from hub.runs.artifacts.transfer import (
     Expected,
@@ -27,7 +27,7 @@ from hub.runs.artifacts.transfer import (
     discard,
     receive,
 )
-from hub.runs.artifacts.views import MEDIA_TYPE, MEDIA_TYPE_LENGTH_MAX, ArtifactView, is_kept_here, sha256_of
+from hub.runs.artifacts.views import MEDIA_TYPE_LENGTH_MAX, MEDIA_TYPE_PATTERN, ArtifactView, is_kept_here, sha256_of
 from hub.runs.store import Row
 from hub.services import CurrentServices, Services
 
@@ -35,11 +35,14 @@ router = APIRouter(prefix="/api/v1/runs/{run_id}/artifacts/{artifact_id}/content
 
 UPLOAD_PATH = re.compile(r"/api/v1/runs/[^/]+/artifacts/[^/]+/content")
 """Where larger bodies are taken."""
-_BINARY = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
-_ANSWERS: dict[int | str, dict[str, Any]] = {200: _BINARY | {"description": "The content as it was uploaded."}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {"requestBody": {"content": {"*/*": _BINARY}, "required": True}}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {MEDIA_TYPE: _BINARY}, "description": "The content as it was uploaded."}
+}
 
 
-@router.put("", dependencies=[rule(EDITOR)], openapi_extra={"requestBody": _BINARY | {"required": True}})
+@router.put("", dependencies=[rule(EDITOR)], openapi_extra=_BODY)
 async def upload(
     request: Request,
     response: Response,
@@ -127,4 +130,4 @@ def _media_type(request: Request, row: Row) -> str:
     """What was said when the artifact was made counts more than what an upload says by the way."""
     given = request.headers.get("content-type", "")[:MEDIA_TYPE_LENGTH_MAX]
     said: str = row["content_type"]
-    return said or (given if re.fullmatch(MEDIA_TYPE, given) else "")
+    return said or (given if re.fullmatch(MEDIA_TYPE_PATTERN, given) else "")

@@ -15,7 +15,7 @@ from hub.fields import Body, QueryText, storable
 from hub.runs.artifacts.store import ArtifactFields
 from hub.runs.store import Row
 
-MEDIA_TYPE = r"[0-9A-Za-z.+_-]+/[0-9A-Za-z.+_-]+(; ?[0-9A-Za-z.+_-]+=[0-9A-Za-z.+_-]+)*"
+MEDIA_TYPE_PATTERN = r"[0-9A-Za-z.+_-]+/[0-9A-Za-z.+_-]+(; ?[0-9A-Za-z.+_-]+=[0-9A-Za-z.+_-]+)*"
 """A media type, fit for a header."""
 MEDIA_TYPE_LENGTH_MAX = 200
 SIZE_MAX = (1 << 53) - 1
@@ -43,7 +43,7 @@ Uri = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(storable),
     AfterValidator(_harmless),
 ]  # fmt: skip
-MediaType = Annotated[str, StringConstraints(pattern=rf"^({MEDIA_TYPE})?$", max_length=MEDIA_TYPE_LENGTH_MAX)]
+MediaType = Annotated[str, StringConstraints(pattern=rf"^({MEDIA_TYPE_PATTERN})?$", max_length=MEDIA_TYPE_LENGTH_MAX)]
 Checksum = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_:=+/-]{1,200}$")]
 Size = Annotated[int, Field(ge=0, le=SIZE_MAX)]
 

@@ -75,7 +75,7 @@ async def test_what_was_sent_is_fetched(shelf: Shelf, content: bytes) -> None:
     fetched = await shelf.lab.viewer.get(artifact["uri"])
     assert fetched.content == content
     assert fetched.headers["content-length"] == str(len(content))
-    assert fetched.headers["content-type"] == "application/x-spectrum"
+    assert fetched.headers["content-type"] == "application/octet-stream"
     assert fetched.headers["content-disposition"] == "attachment; filename*=UTF-8''spectrum%20%28%CE%B1%29.dat"
     assert fetched.headers["content-security-policy"].startswith("sandbox")
     assert fetched.headers["repr-digest"] == digest_of_checksum(sha256(content))
