@@ -47,6 +47,12 @@ async def test_words_are_found_by_their_beginnings_wherever_they_stand(furnace: 
         assert await found(furnace, q) == expected, q
 
 
+async def test_where_a_beginning_is_found_nothing_that_is_only_like_it_is(furnace: Lab) -> None:
+    await furnace.add("Annular gap")
+    assert await found(furnace, "anneal") == ["Annealing"]
+    assert set(await found(furnace, "annael")) == {"Annealing", "Annular gap"}
+
+
 async def test_typing_errors_are_forgiven(furnace: Lab) -> None:
     for q, expected in (
         ("anealing", "Annealing"),
