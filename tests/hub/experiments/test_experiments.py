@@ -232,6 +232,7 @@ async def test_an_experiment_is_changed_field_by_field(lab: Lab) -> None:
         "updated_at": after["updated_at"],
         "version": 2,
     }
+    assert after["metadata"]["a"] is True
     assert (answer.headers["etag"], after["updated_at"] > before["updated_at"]) == ('"2"', True)
     assert field_of(await lab.ann.patch(path, json={"project_id": str(uuid4()), "name": "B"})) == "project_id"
 
