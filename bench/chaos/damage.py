@@ -13,11 +13,11 @@ _DATA_KIND = 3
 _HEADER_BYTES = 80
 _KIND_AT, _LENGTH_AT = 8, 4
 _FILL_BYTES = 1 << 20
+_LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 
 
 def flip_batches(spool: Path, random: Random, count: int) -> int:
-    """Flip one byte inside some of the youngest data batches. The log is merged into the file first: its very last
-    page cannot be told from a torn one by whoever comes after another reader (see docs/reliability.md).
+    """Flip one bit inside some of the youngest data batches. The log is merged into the file first.
 
     Returns: how many were hit.
     """
@@ -46,6 +46,31 @@ def _batches_in(path: Path) -> list[tuple[int, int]]:
                 found.append((at, size))
             at = view.find(MAGIC, at + 1)
     return found
+
+
+def flip_log(spool: Path, random: Random, count: int) -> int:
+    """Flip one bit each in some frames of the write-ahead log, in their headers or pages.
+
+    Returns: how many were hit.
+    """
+    log = spool.with_name(f"{spool.name}-wal")
+    stride = _FRAME_HEADER_BYTES + _page_bytes(spool)
+    frames = range(_LOG_HEADER_BYTES, log.stat().st_size - stride + 1, stride) if log.exists() else range(0)
+    chosen = random.sample(frames, min(count, len(frames)))
+    for frame in chosen:
+        with log.open("r+b") as file:
+            file.seek(frame + random.randrange(stride))
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes((byte[0] ^ 1 << random.randrange(8),)))
+    return len(chosen)
+
+
+def _page_bytes(spool: Path) -> int:
+    """By the file's header (https://www.sqlite.org/fileformat2.html#page_size)."""
+    with spool.open("rb") as file:
+        size = int.from_bytes(file.read(18)[16:], "big")
+    return 65536 if size == 1 else size
 
 
 def overwrite_pages(spool: Path, random: Random) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from bench.chaos import damage, harm
-from bench.chaos.scene import Scene, agent_down
+from bench.chaos.scene import START_TIMEOUT_S, Scene, agent_down, runs
 from bench.chaos.server import Server
 from bench.chaos.stack import copy, wait_until
 from bench.chaos.watch import Spool
@@ -47,6 +47,17 @@ def corrupt_pages(scene: Scene) -> str:
     return f"{pages} pages of agent {which}'s spool overwritten"
 
 
+def corrupt_log(scene: Scene) -> str:
+    """Bits anywhere in the spool's write-ahead log flip while its agent is down, with a backlog in it."""
+    which = scene.agent()
+    scene.stack.links.cut("agents")
+    scene.seconds(1.0, 2.5)
+    with agent_down(scene, which) as spool, harm.noted(scene.watch.evidence[which], spool.path):
+        flipped = damage.flip_log(spool.path, scene.random, scene.random.randint(1, 4))
+    scene.stack.links.heal("agents", reset=False)
+    return f"{flipped} frames of the log of agent {which}'s spool corrupted"
+
+
 def restore_spool(scene: Scene) -> str:
     """An agent's disk is put back as it was some time ago; what was taken since and not delivered went with it."""
     which = scene.agent()
@@ -78,9 +89,10 @@ def clone_agent(scene: Scene) -> str:
     scene.seconds(0.5, 2.0)
     with agent_down(scene, which):
         path, clone = agent.clone(scene.number)
+    clone.start()
+    wait_until(lambda: runs(path, clone), START_TIMEOUT_S)
     spool = Spool(which, path)
     scene.watch.add(spool)
-    clone.start()
     scene.seconds(0.5, 1.5)
     scene.stack.links.heal("agents", reset=False)
     both_s = scene.seconds(2.0, 4.0)
@@ -115,8 +127,9 @@ def _drain_clone(scene: Scene, spool: Spool, clone: Server) -> None:
     left = evidence.look(spool.path, down=True)
     if left is None or not left.pending:
         return
-    spool.down = False
     clone.start()
+    wait_until(lambda: runs(spool.path, clone), START_TIMEOUT_S)
+    spool.down = False
 
     def empty() -> bool:
         now = evidence.look(spool.path)

@@ -12,6 +12,7 @@ from random import Random
 from bench.chaos.disks import (
     clone_agent,
     corrupt_batches,
+    corrupt_log,
     corrupt_pages,
     fill_disk,
     restore_database,
@@ -149,7 +150,7 @@ FAMILIES: tuple[tuple[Fault, ...], ...] = (
     (kill_agent, kill_hub, kill_broker, kill_database, kill_hub_mid_commit, empty_broker),
     (freeze_agent, freeze_hub, freeze_broker, freeze_database),
     (cut_link, slow_link, half_open_link, stall_link, cut_instrument),
-    (fill_disk, corrupt_batches, corrupt_pages),
+    (fill_disk, corrupt_batches, corrupt_log, corrupt_pages),
     (restore_spool, clone_agent, restore_database),
     (step_agent_clock, step_hub_clock),
     (fill_quota,),

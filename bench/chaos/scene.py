@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from bench.chaos.server import Server
 from bench.chaos.stack import Stack, wait_until
 from bench.chaos.watch import Spool, Watch
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True)
@@ -46,9 +48,15 @@ def agent_down(scene: Scene, which: int) -> Iterator[Spool]:
     with scene.watch.down(which, server.kill) as spool:
         yield spool
         server.start()
-        wait_until(lambda: _runs(spool.path), START_TIMEOUT_S)
+        wait_until(lambda: runs(spool.path, server), START_TIMEOUT_S)
 
 
-def _runs(spool: Path) -> bool:
-    """Whether an agent has the file open again."""
-    return spool.with_name("spool.db-wal").exists()
+def runs(spool: Path, server: Server) -> bool:
+    """Whether that process has the file open: its status, written at every start, names it.
+
+    Nobody else opens it before: SQLite tidies up behind a killed process whoever comes first.
+    """
+    try:
+        return bool(json.loads(spool.with_name("status.json").read_bytes())["pid"] == server.pid)
+    except (OSError, ValueError, KeyError, RuntimeError):
+        return False
