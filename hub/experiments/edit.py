@@ -36,9 +36,9 @@ async def apply(change: Change, before: ExperimentView, wanted: ExperimentFields
     return True
 
 
-def tell_deleted(change: Change, view: ExperimentView) -> None:
-    """Tell what was removed."""
-    change.record(_event("deleted", view, view.model_dump(mode="json")))
+def tell_deleted(change: Change, view: ExperimentView, runs: int) -> None:
+    """Tell what was removed, and how many runs with it."""
+    change.record(_event("deleted", view, view.model_dump(mode="json") | {"runs_deleted": runs}))
 
 
 def _different(before: ExperimentView, wanted: ExperimentFields) -> dict[str, Any]:

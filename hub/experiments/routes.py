@@ -144,8 +144,7 @@ async def delete_experiment(
     async with changes.begin() as change:
         view = await _locked(change, user, experiment_id, if_match)
         await _require_idle_runs(change, experiment_id)
-        await store.delete(change.connection, experiment_id)
-        edit.tell_deleted(change, view)
+        edit.tell_deleted(change, view, await store.delete(change.connection, experiment_id))
 
 
 @router.post("/{experiment_id}/archive", dependencies=[rule(EDITOR)])

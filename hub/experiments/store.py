@@ -72,6 +72,7 @@ _CHANGE = """
     where id = $1
 """
 _DELETE = "delete from experiments where id = $1"
+_COUNT_RUNS = "select count(*) from runs where experiment_id = $1"
 _BUSY_RUN = """
     select r.id, r.name, r.status, s.ordinal_number, s.status as session_status
     from runs r left join capture_sessions s on s.run_id = r.id and s.status in ('running', 'backfilling')
@@ -131,9 +132,11 @@ async def change(connection: Connection, experiment_id: UUID, fields: Experiment
     await connection.execute(_CHANGE, experiment_id, now, *fields.arguments())
 
 
-async def delete(connection: Connection, experiment_id: UUID) -> None:
-    """Remove an experiment with its runs."""
+async def delete(connection: Connection, experiment_id: UUID) -> int:
+    """Remove a locked experiment with its runs. Returns: how many those were."""
+    runs: int = await connection.fetchval(_COUNT_RUNS, experiment_id)
     await connection.execute(_DELETE, experiment_id)
+    return runs
 
 
 async def busy_run(connection: Connection, experiment_id: UUID) -> Row | None:

@@ -32,6 +32,8 @@ async def test_a_deleted_experiment_takes_its_runs_along(lab: Lab) -> None:
     async with acquire(lab.hub.services.pool) as connection:
         assert await connection.fetchval("select count(*) from runs") == 0
         assert await connection.fetchval("select count(*) from capture_sessions") == 0
+    deleted = (await lab.events(experiment["id"]))[-1]
+    assert (deleted["event_type"], deleted["payload"]["runs_deleted"]) == ("experiment.deleted", 1)
     await lab.add()
 
 
