@@ -33,6 +33,9 @@ from hub.openapi import openapi_document
 from hub.settings import HubSettings, read_secret
 from shared.errors import ConfigurationError, LabrelayError
 
+NEW_ADMIN_PASSWORD = "LABRELAY_NEW_ADMIN_PASSWORD"
+"""In the environment: what `create-admin` takes where no file is named, before it asks or reads its input."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line. Returns: the exit status."""
@@ -127,6 +130,8 @@ async def _migrate(settings: HubSettings) -> int:
 def _create_admin(settings: HubSettings, options: argparse.Namespace) -> int:
     if options.password_file is not None:
         password = read_secret(options.password_file).get_secret_value()
+    elif NEW_ADMIN_PASSWORD in os.environ:
+        password = os.environ[NEW_ADMIN_PASSWORD]
     elif sys.stdin.isatty():
         password = getpass.getpass("Password: ")
         if getpass.getpass("Again: ") != password:
@@ -174,7 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     admin = commands.add_parser("create-admin", parents=[configured], help="make an administrator")
     admin.add_argument("username")
     admin.add_argument("--email", default="")
-    admin.add_argument("--password-file", type=Path, help="else asked for, or read from standard input")
+    admin.add_argument(
+        "--password-file", type=Path, help=f"else ${NEW_ADMIN_PASSWORD}, asked for, or read from standard input"
+    )
     commands.add_parser(
         "restored", parents=[configured], help="after the data directory was put back from a copy: ask agents again"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from hub.accounts import store as people
+from hub.accounts.purge import forget as forget_sign_ins
 from hub.database.partitions import DAY_US, ensure_partitions
 from hub.database.pool import acquire, transaction
 from hub.database.storage import Storage
@@ -62,7 +62,7 @@ class Upkeep:
         pool, layout, now_us = self._storage.pool, self._storage.layout, self._clock.now_us()
         now = datetime.fromtimestamp(now_us / 1e6, UTC)
         async with transaction(pool) as connection:
-            await people.purge(connection, now - KEEP_EXPIRED)
+            await forget_sign_ins(connection, now - KEEP_EXPIRED)
         async with transaction(pool) as connection:
             await ensure_partitions(connection, layout, now_us, now_us + layout.chunk_days * DAY_US)
         holds = (*self._holds, kept_by_projects(lambda: now))

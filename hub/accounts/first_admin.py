@@ -11,6 +11,8 @@ from hub.access.passwords import Passwords, weakness
 from hub.accounts import store
 from hub.database.ids import uuid7
 from hub.database.pool import Connection
+from hub.events import store as events
+from hub.events.event import HUB, NewEvent, SubjectType
 from hub.settings import HubSettings, read_secret
 from shared.errors import ConfigurationError
 
@@ -33,17 +35,22 @@ async def add_admin(connection: Connection, passwords: Passwords, username: str,
     if lacking := weakness(password):
         raise ConfigurationError(f"the administrator's password {lacking}", key=("admin_password_file",))
     password_hash = await passwords.hash(password)
+    user_id, now = uuid7(), datetime.now(UTC)
     try:
         async with connection.transaction():
             await store.add_user(
                 connection,
-                user_id=uuid7(),
+                user_id=user_id,
                 username=username,
                 email=email,
                 password_hash=password_hash,
                 is_admin=True,
-                now=datetime.now(UTC),
+                now=now,
             )
+            made = NewEvent(
+                "user.registered", SubjectType.USER, user_id, payload={"username": username, "is_admin": True}
+            )
+            await events.add(connection, HUB, [made], now)
     except asyncpg.UniqueViolationError:
         return False
     log.info("event=admin_made username=%s", username)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
@@ -37,7 +37,11 @@ log = logging.getLogger(__name__)
 
 _SENSORS = """
 select b.sensor_name, b.sensor_id, s.display_unit,
-       array(select p.project_id from sensor_projects p where p.sensor_id = s.id) as projects
+       array(select p.project_id from sensor_projects p where p.sensor_id = s.id) as projects,
+       array(
+           select p.project_id from sensor_projects p join project_policies o on o.project_id = p.project_id
+           where p.sensor_id = s.id and not o.viewers_see_raw
+       ) as without_raw
 from agent_bindings b
 join sensors s on s.id = b.sensor_id and s.status <> 'decommissioned'
 join agents a on a.id = b.agent_id and a.status = 'enrolled'
@@ -51,8 +55,11 @@ Key: TypeAlias = tuple[UUID, UUID, str]
 
 @dataclass(frozen=True, slots=True)
 class _Sensor:
+    """`without_raw` are those of its projects that show viewers no raw values: all members read the same topics."""
+
     id: UUID
     projects: tuple[UUID, ...]
+    without_raw: frozenset[UUID]
     display_unit: str
 
 
@@ -117,7 +124,8 @@ class LiveLane:
             )
             readings.append(reading)
             for project_id in sensor.projects:
-                self._pending[project_id, sensor.id, value.signal] = reading
+                shown = replace(reading, raw=None) if project_id in sensor.without_raw else reading
+                self._pending[project_id, sensor.id, value.signal] = shown
         if readings:
             self._live.offer(readings)
             self._filled.set()
@@ -148,7 +156,10 @@ class LiveLane:
         except StorageUnavailable:
             return known.sensors if known is not None else {}
         sensors = {
-            row["sensor_name"]: _Sensor(row["sensor_id"], tuple(row["projects"]), row["display_unit"]) for row in rows
+            row["sensor_name"]: _Sensor(
+                row["sensor_id"], tuple(row["projects"]), frozenset(row["without_raw"]), row["display_unit"]
+            )
+            for row in rows
         }
         self._rosters[agent_id] = _Roster(sensors, self._clock.monotonic_s())
         return sensors

@@ -105,6 +105,17 @@ def test_an_administrator_is_made_once(tmp_path: Path, database_url: str, capsys
         cli.main(["create-admin", "bob", "--password-file", str(password), "--config", str(config)])
 
 
+def test_the_environment_may_hold_the_administrators_password(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = configure(tmp_path, database_url)
+    monkeypatch.setenv(cli.NEW_ADMIN_PASSWORD, "weak")
+    with pytest.raises(LabrelayError, match="must have"):
+        cli.main(["create-admin", "ann", "--config", str(config)])
+    monkeypatch.setenv(cli.NEW_ADMIN_PASSWORD, "Correct-Horse-1")
+    assert cli.main(["create-admin", "ann", "--config", str(config)]) == 0
+
+
 def test_restored_draws_another_incarnation(
     tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

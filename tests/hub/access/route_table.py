@@ -94,6 +94,7 @@ POST   /api/v1/webhooks/deliveries/{delivery_id}:retry                          
 GET    /api/v1/webhooks/{webhook_id}                                                401 404 403 403 200 404 401 401
 PATCH  /api/v1/webhooks/{webhook_id}                                                401 404 403 403 200 404 401 401
 DELETE /api/v1/webhooks/{webhook_id}                                                401 404 403 403 204 404 401 401
+GET    /asyncapi.yaml                                                               200 200 200 200 200 200 200 200
 POST   /auth/change-password                                                        401 200 200 200 200 200 401 401
 GET    /auth/invitations                                                            401 200 200 200 200 200 401 401
 POST   /auth/invitations                                                            401 404 403 403 201 404 401 401
@@ -114,6 +115,7 @@ GET    /health                                                                  
 GET    /health/live                                                                 200 200 200 200 200 200 200 200
 GET    /health/ready                                                                503 503 503 503 503 503 503 503
 GET    /metrics                                                                     200 200 200 200 200 200 200 200
+GET    /asyncapi.yaml                                                               200 200 200 200 200 200 200 200
 GET    /openapi.json                                                                200 200 200 200 200 200 200 200
 GET    /openapi.yaml                                                                200 200 200 200 200 200 200 200
 GET    /projects                                                                    401 200 200 200 200 200 401 401

@@ -87,11 +87,13 @@ def test_what_anyone_may_call_is_little() -> None:
     }
     assert {row for row, statuses in rows().items() if statuses[0] != 401} <= anyone
     assert anyone & routes() == {
+        "GET /asyncapi.yaml",
         "GET /health",
         "GET /health/live",
         "GET /health/ready",
         "GET /metrics",
         "GET /openapi.json",
+        "GET /asyncapi.yaml",
         "GET /openapi.yaml",
         "GET /sign-in",
         "POST /api/v1/agents/enrol",

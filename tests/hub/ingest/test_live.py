@@ -67,6 +67,24 @@ async def test_values_reach_watchers_and_dashboards(room: Room) -> None:
     assert str(value["t"]).endswith("Z")
 
 
+async def test_dashboards_of_a_project_that_shows_viewers_no_raw_values_get_none(room: Room) -> None:
+    agent, sensor_id = await room.agent(), await room.bench.sensor()
+    await _bind(room, agent, sensor_id)
+    async with transaction(room.bench.pool) as connection:
+        statement = "insert into project_policies (project_id, viewers_see_raw) values ($1, false)"
+        await connection.execute(statement, room.bench.project_id)
+    live, dashboard = LiveHub(clock=room.clock), Dashboard()
+    async with _lane(room, live, dashboard) as lane:
+        await lane.receive(_message(agent, LiveValue("oven", "value", NOW_US, 1.0, 3.0, 1, "°C")))
+        async with asyncio.timeout(10):
+            while not dashboard.retained:
+                await asyncio.sleep(0.01)
+    (value,) = dashboard.retained.values()
+    assert (value["raw"], value["physical"]) == (None, 3.0)
+    (reading,) = live.latest(frozenset([sensor_id]))
+    assert reading.raw == 1.0
+
+
 async def test_a_raw_value_has_the_instruments_unit(room: Room) -> None:
     agent, sensor_id = await room.agent(), await room.bench.sensor()
     await _bind(room, agent, sensor_id)
