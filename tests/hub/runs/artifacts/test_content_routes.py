@@ -58,35 +58,35 @@ async def in_pieces(content: bytes) -> AsyncIterator[bytes]:
         yield content[start : start + (1 << 16)]
 
 
-@pytest.mark.parametrize("content", [b"", b"x", BIG], ids=["empty", "small", "big"])
-async def test_what_was_sent_is_fetched(shelf: Shelf, content: bytes) -> None:
+async def test_what_was_sent_is_fetched(shelf: Shelf) -> None:
     artifact = await shelf.new(name="spectrum (α).dat", type="raw")
     assert (artifact["stored"], artifact["uri"]) == (False, f"{shelf.url}/{artifact['id']}/content")
     assert refused(await shelf.lab.viewer.get(artifact["uri"])) == (404, "no_content")
-    sent = await shelf.lab.editor.put(
-        artifact["uri"], content=in_pieces(content), headers={"Content-Type": "application/x-spectrum"}
-    )
-    assert sent.status_code == 200, sent.text
-    kept = sent.json()
-    assert sent.headers["etag"] == '"2"'
-    assert (kept["stored"], kept["size"], kept["checksum"]) == (True, len(content), sha256(content))
-    assert (kept["content_type"], kept["version"]) == ("application/x-spectrum", 2)
-    assert await shelf.shown(artifact) == kept
-    fetched = await shelf.lab.viewer.get(artifact["uri"])
-    assert fetched.content == content
-    assert fetched.headers["content-length"] == str(len(content))
+    for version, content in enumerate((b"", b"x", BIG), start=2):
+        sent = await shelf.lab.editor.put(
+            artifact["uri"], content=in_pieces(content), headers={"Content-Type": "application/x-spectrum"}
+        )
+        assert sent.status_code == 200, sent.text
+        kept = sent.json()
+        assert sent.headers["etag"] == f'"{version}"'
+        assert (kept["stored"], kept["size"], kept["checksum"]) == (True, len(content), sha256(content))
+        assert (kept["content_type"], kept["version"]) == ("application/x-spectrum", version)
+        assert await shelf.shown(artifact) == kept
+        fetched = await shelf.lab.viewer.get(artifact["uri"])
+        assert fetched.content == content
+        assert fetched.headers["content-length"] == str(len(content))
+        assert fetched.headers["repr-digest"] == digest_of_checksum(sha256(content))
+        assert len(shelf.place.contents()) == 1
     assert fetched.headers["content-type"] == "application/octet-stream"
     assert fetched.headers["content-disposition"] == "attachment; filename*=UTF-8''spectrum%20%28%CE%B1%29.dat"
     assert fetched.headers["content-security-policy"].startswith("sandbox")
-    assert fetched.headers["repr-digest"] == digest_of_checksum(sha256(content))
-    assert len(shelf.place.contents()) == 1
 
 
-async def test_what_is_not_what_the_client_means_is_not_kept(shelf: Shelf) -> None:
+async def test_what_is_not_what_the_client_means_is_not_kept(folder_shelf: Shelf) -> None:
     content, other = b"content", sha256(b"other")
     digest = f"sha-256=:{base64.b64encode(bytes.fromhex(other)).decode()}:"
-    artifact, said = await shelf.new(), await shelf.new(checksum=f"sha256:{other.upper()}", size=7)
-    short = await shelf.new(size=6)
+    artifact, said = await folder_shelf.new(), await folder_shelf.new(checksum=f"sha256:{other.upper()}", size=7)
+    short = await folder_shelf.new(size=6)
     for target, query, headers, field in (
         (artifact, {"checksum": other}, {}, "checksum"),
         (artifact, {"checksum": "xyz"}, {}, "checksum"),
@@ -96,12 +96,12 @@ async def test_what_is_not_what_the_client_means_is_not_kept(shelf: Shelf) -> No
         (said, {}, {}, "checksum"),
         (short, {}, {}, "size"),
     ):
-        answer = await shelf.lab.editor.put(target["uri"], content=content, params=query, headers=headers)
+        answer = await folder_shelf.lab.editor.put(target["uri"], content=content, params=query, headers=headers)
         assert (answer.status_code, fields_of(answer)) == (422, [field]), (query, headers)
-        assert not (await shelf.shown(target))["stored"]
-    assert shelf.place.contents() == []
+        assert not (await folder_shelf.shown(target))["stored"]
+    assert folder_shelf.place.contents() == []
     right = {"Content-Digest": digest_of_checksum(sha256(content))}
-    answer = await shelf.lab.editor.put(
+    answer = await folder_shelf.lab.editor.put(
         artifact["uri"], content=content, params={"checksum": f"SHA256:{sha256(content)}"}, headers=right
     )
     assert answer.status_code == 200
@@ -121,18 +121,18 @@ async def test_another_content_replaces_the_one_before(shelf: Shelf) -> None:
     assert shelf.place.contents() == [after]
 
 
-async def test_a_removed_artifact_takes_its_content_with_it(shelf: Shelf) -> None:
-    artifact = await shelf.filled(b"x")
-    assert (await shelf.lab.editor.delete(f"{shelf.url}/{artifact['id']}")).status_code == 204
-    assert shelf.place.contents() == []
-    assert (await shelf.lab.editor.put(artifact["uri"], content=b"x")).status_code == 404
+async def test_a_removed_artifact_takes_its_content_with_it(folder_shelf: Shelf) -> None:
+    artifact = await folder_shelf.filled(b"x")
+    assert (await folder_shelf.lab.editor.delete(f"{folder_shelf.url}/{artifact['id']}")).status_code == 204
+    assert folder_shelf.place.contents() == []
+    assert (await folder_shelf.lab.editor.put(artifact["uri"], content=b"x")).status_code == 404
 
 
-async def test_a_body_that_ends_early_is_not_kept(shelf: Shelf) -> None:
-    artifact = await shelf.new()
-    assert await status_of_broken_upload(shelf, artifact["uri"]) == 400
-    assert shelf.place.contents() == []
-    assert not (await shelf.shown(artifact))["stored"]
+async def test_a_body_that_ends_early_is_not_kept(folder_shelf: Shelf) -> None:
+    artifact = await folder_shelf.new()
+    assert await status_of_broken_upload(folder_shelf, artifact["uri"]) == 400
+    assert folder_shelf.place.contents() == []
+    assert not (await folder_shelf.shown(artifact))["stored"]
 
 
 async def status_of_broken_upload(shelf: Shelf, url: str) -> int:
@@ -194,37 +194,39 @@ def test_only_contents_may_be_larger() -> None:
         assert not UPLOAD_PATH.fullmatch(path)
 
 
-async def test_of_parallel_uploads_one_is_kept_whole(shelf: Shelf) -> None:
-    artifact = await shelf.new()
+async def test_of_parallel_uploads_one_is_kept_whole(folder_shelf: Shelf) -> None:
+    artifact = await folder_shelf.new()
     contents = [bytes([n]) * (100_000 + n) for n in range(6)]
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(shelf.lab.editor.put(artifact["uri"], content=content, headers={"If-Match": '"1"'}))
+            group.create_task(
+                folder_shelf.lab.editor.put(artifact["uri"], content=content, headers={"If-Match": '"1"'})
+            )
             for content in contents
         ]
     assert sorted(task.result().status_code for task in tasks) == [200, *[412] * 5]
-    kept = await shelf.shown(artifact)
-    fetched = (await shelf.lab.viewer.get(artifact["uri"])).content
+    kept = await folder_shelf.shown(artifact)
+    fetched = (await folder_shelf.lab.viewer.get(artifact["uri"])).content
     assert fetched in contents
     assert (kept["checksum"], kept["size"]) == (sha256(fetched), len(fetched))
-    assert len(shelf.place.contents()) == 1
+    assert len(folder_shelf.place.contents()) == 1
 
 
 async def test_a_content_that_was_damaged_is_never_passed_on_whole(
-    shelf: Shelf, caplog: pytest.LogCaptureFixture
+    folder_shelf: Shelf, caplog: pytest.LogCaptureFixture
 ) -> None:
-    small = await shelf.filled(b"small")
-    (small_key,) = shelf.place.contents()
-    big = await shelf.filled(BIG)
-    (big_key,) = set(shelf.place.contents()) - {small_key}
-    shelf.place.put(small_key, b"SMALL")
-    shelf.place.put(big_key, BIG[:-1] + b"x")
-    assert refused(await shelf.lab.viewer.get(small["uri"])) == (500, "content_damaged")
+    small = await folder_shelf.filled(b"small")
+    (small_key,) = folder_shelf.place.contents()
+    big = await folder_shelf.filled(BIG)
+    (big_key,) = set(folder_shelf.place.contents()) - {small_key}
+    folder_shelf.place.put(small_key, b"SMALL")
+    folder_shelf.place.put(big_key, BIG[:-1] + b"x")
+    assert refused(await folder_shelf.lab.viewer.get(small["uri"])) == (500, "content_damaged")
     received = bytearray()
     async with (
-        listening(shelf.lab.hub) as address,
+        listening(folder_shelf.lab.hub) as address,
         httpx.AsyncClient(base_url=address, timeout=30) as viewer,
-        viewer.stream("GET", big["uri"], headers=shelf.lab.viewer.headers) as answer,
+        viewer.stream("GET", big["uri"], headers=folder_shelf.lab.viewer.headers) as answer,
     ):
         assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(BIG)))
         with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
@@ -234,12 +236,12 @@ async def test_a_content_that_was_damaged_is_never_passed_on_whole(
     assert "event=download_broken" in caplog.text
 
 
-async def test_a_content_that_was_lost_is_told(shelf: Shelf) -> None:
-    artifact = await shelf.filled(b"x")
-    shelf.place.remove(shelf.place.contents()[0])
-    assert refused(await shelf.lab.viewer.get(artifact["uri"])) == (404, "content_missing")
-    assert (await shelf.lab.editor.put(artifact["uri"], content=b"again")).status_code == 200
-    assert (await shelf.lab.viewer.get(artifact["uri"])).content == b"again"
+async def test_a_content_that_was_lost_is_told(folder_shelf: Shelf) -> None:
+    artifact = await folder_shelf.filled(b"x")
+    folder_shelf.place.remove(folder_shelf.place.contents()[0])
+    assert refused(await folder_shelf.lab.viewer.get(artifact["uri"])) == (404, "content_missing")
+    assert (await folder_shelf.lab.editor.put(artifact["uri"], content=b"again")).status_code == 200
+    assert (await folder_shelf.lab.viewer.get(artifact["uri"])).content == b"again"
 
 
 async def test_what_the_hub_does_not_keep_takes_no_content(folder_shelf: Shelf) -> None:
