@@ -29,6 +29,7 @@ from hub.database.migrate import migrate
 from hub.database.pool import translated
 from hub.database.storage import connect
 from hub.logs import configure_logging
+from hub.memory import keep_freed
 from hub.openapi import openapi_document
 from hub.settings import HubSettings, read_secret
 from shared.errors import ConfigurationError, LabrelayError
@@ -73,6 +74,7 @@ class _Server(uvicorn.Server):
 
 
 def _run(settings: HubSettings) -> int:
+    keep_freed()
     app = create_app(settings)
     server = _Server(
         uvicorn.Config(
