@@ -71,7 +71,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     webhook_routes.router,
     health.router,
 )
-_EXPOSED_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After")
+_EXPOSED_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After", "ETag", "Idempotency-Replayed")
 
 
 def create_app(settings: HubSettings) -> FastAPI:

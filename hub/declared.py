@@ -34,7 +34,7 @@ async def only_declared(connection: HTTPConnection) -> None:
     body_field = getattr(route, "body_field", None)
     if body_field is not None and isinstance(connection, Request) and _is_json(connection):
         content = await connection.body()  # read already, to be parsed
-        found = json.loads(content, object_pairs_hook=_distinct) if content else None
+        found = json.loads(content, object_pairs_hook=distinct_keys) if content else None
         if found == {} and connection.method in _CHANGES and takes_any_part(body_field.field_info.annotation):
             raise Problem(422, "the body is empty: give at least one field to change", code="invalid_field")
 
@@ -69,7 +69,7 @@ def _check_query(connection: HTTPConnection, dependant: Dependant) -> None:
         raise Problem(422, detail, code="unknown_parameter", fields=fields)
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, if no key stands in it twice. Raises: Problem 422."""
     found = dict(pairs)
     if len(found) < len(pairs):

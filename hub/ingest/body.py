@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from uuid import UUID
 import msgspec
 import numpy as np
 
+from hub.declared import distinct_keys
 from hub.errors import Problem, invalid
 from hub.ingest.arrivals import Submission
 from shared.readings import DEFAULT_SIGNAL, Columns, Status
@@ -22,6 +24,7 @@ RESERVED = "__system"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NOT_A_NUMBER = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)\b")
+_KEY = re.compile(rb'"\s*:')
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 
 Signal = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -54,7 +57,10 @@ _decoder = msgspec.json.Decoder(TelemetryBody)
 def decode_body(content: bytes) -> TelemetryBody:
     """The body. Raises: Problem 400 for what is not JSON, 422 naming the field that is wrong."""
     try:
-        return _decoder.decode(content)
+        body = _decoder.decode(content)
+        if len(_KEY.findall(content)) != _keys(body):  # what stands twice, or a default that was given: look closely
+            json.loads(content, object_pairs_hook=distinct_keys)
+        return body
     except msgspec.ValidationError as error:
         message = str(error)
         found = _PATH.search(message)
@@ -64,6 +70,23 @@ def decode_body(content: bytes) -> TelemetryBody:
         if _NOT_A_NUMBER.search(content):
             raise invalid("readings", "NaN and infinities are no values; leave such readings out") from None
         raise Problem(400, f"the body is not JSON: {error}", code="bad_request") from None
+
+
+def _keys(body: TelemetryBody) -> int:
+    """How many keys the body has if none stands in it twice, nor for a value that it has anyway."""
+    optional = (body.project_id, body.run_id, body.capture_session_id, body.meta)
+    return (
+        2
+        + sum(value is not None for value in optional)
+        + len(body.meta or ())
+        + sum(
+            2
+            + (one.physical_value is not None)
+            + (one.signal is not None)
+            + (0 if one.meta is None else 1 + len(one.meta))
+            for one in body.readings
+        )
+    )
 
 
 def submission_of(body: TelemetryBody) -> Submission:

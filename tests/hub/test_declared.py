@@ -13,6 +13,8 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from hub.app import create_app
 from hub.declared import takes_any_part
+from hub.errors import Problem
+from hub.ingest.body import decode_body
 from hub.openapi import openapi_document
 from hub.settings import HubSettings
 from tests.hub.conftest import Hub
@@ -106,3 +108,26 @@ def test_the_document_says_that_a_change_must_change_something() -> None:
     schemas = openapi_document(create_app(HubSettings()))["components"]["schemas"]
     assert schemas["SensorChange"]["minProperties"] == 1
     assert "minProperties" not in schemas["NewProject"]
+
+
+@pytest.mark.parametrize(
+    ("body", "twice"),
+    [
+        (f'{{"sensor_id": "{NOWHERE}", "sensor_id": "{NOWHERE}", "readings": [READING]}}', "sensor_id"),
+        (f'{{"sensor_id": "{NOWHERE}", "readings": [READING, {{"raw_value": 1, TIME, "raw_value":2}}]}}', "raw_value"),
+        (f'{{"sensor_id": "{NOWHERE}", "readings": [READING], "meta": {{"a": 1, "a": {{}}}}}}', "a"),
+        (f'{{"sensor_id": "{NOWHERE}", "readings": [READING], "meta": {{"b": [{{"a": 1, "\\u0061" : 2}}]}}}}', "a"),
+    ],
+)
+def test_a_post_of_readings_has_no_key_twice_either(body: str, twice: str) -> None:
+    time = '"timestamp": "2026-03-02T12:00:00Z"'
+    content = body.replace("READING", f'{{{time}, "raw_value": 1}}').replace("TIME", time)
+    with pytest.raises(Problem) as caught:
+        decode_body(content.encode())
+    assert [field.field for field in caught.value.fields] == [twice]
+
+
+def test_a_post_of_readings_may_name_defaults_and_nest_meta() -> None:
+    reading = '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "signal": null, "meta": {"a": {"a": "x\\": y"}}}'
+    body = decode_body(f'{{"sensor_id": "{NOWHERE}", "run_id": null, "readings": [{reading}]}}'.encode())
+    assert body.readings[0].meta == {"a": {"a": 'x": y'}}
