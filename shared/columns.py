@@ -43,6 +43,8 @@ READINGS_MAX = 2048
 TIMESTAMP_US_MAX = 253_402_300_799_999_999
 """The end of the year 9999."""
 DIGEST_BYTES = 8
+_STEP_US_SAFE = (2**62 - TIMESTAMP_US_MAX) // READINGS_MAX
+"""`READINGS_MAX` steps up to this, and a first timestamp, stay within an int64."""
 
 _RAW_INTEGERS, _RAW_FLOAT32, _RAW_FLOAT64 = 1, 2, 3
 _PROFILE_PER_RUN, _PROFILE_PER_READING = 0, 1
@@ -277,7 +279,9 @@ def _timestamps(firsts: Int64, lengths: Int64, steps: Int64, n: int) -> Int64:
     timestamp_us = np.repeat(firsts - total[starts], lengths) + total
     if int(timestamp_us.min()) < 0 or int(timestamp_us.max()) > TIMESTAMP_US_MAX:
         raise CorruptBatch("a timestamp lies outside 1970 … 9999")
-    if n > 1 and not (np.diff(timestamp_us)[inner[1:]] > 0).all():
+    # Where no sum can have wrapped, steps from 1 prove that times rise.
+    may_wrap = len(steps) > 0 and int(steps.max()) > _STEP_US_SAFE
+    if may_wrap and not (np.diff(timestamp_us)[inner[1:]] > 0).all():
         raise CorruptBatch("timestamps of a series do not rise")
     return timestamp_us
 
@@ -296,27 +300,36 @@ def _unpack_raw(reader: _Reader, n: int) -> Float64:
 
 def _unpack_status(reader: _Reader, n: int) -> NDArray[np.uint8]:
     wide = reader.ints(n)
-    if int(wide.min()) < 0 or int(wide.max()) > 255:
+    low, high = int(wide.min()), int(wide.max())
+    if low < 0 or high > 255:
         raise CorruptBatch("unknown status")
+    if low == high:
+        _check_status(wide[:1].astype(np.uint8))
+        return np.full(n, low, np.uint8)
     status = wide.astype(np.uint8)
+    _check_status(status)
+    return status
+
+
+def _check_status(status: NDArray[np.uint8]) -> None:
     kind, reason = status & 0x0F, status >> 4
     failed = kind == Status.CONVERSION_FAILED
     if (kind > _STATUS_MAX).any() or (reason > _REASON_MAX).any() or (failed != (reason > 0)).any():
         raise CorruptBatch("unknown status")
-    return status
 
 
 def _unpack_profile(reader: _Reader, n: int, k: int, lengths: Int64) -> NDArray[np.uint32]:
     code = reader.code()
     if code == _PROFILE_PER_RUN:
-        wide = np.repeat(reader.ints(k), lengths)
+        wide = reader.ints(k)
     elif code == _PROFILE_PER_READING:
         wide = reader.ints(n)
     else:
         raise CorruptBatch(f"unknown profile code {code}")
     if int(wide.min()) < 0 or int(wide.max()) > 0xFFFFFFFF:
         raise CorruptBatch("a profile reference is out of range")
-    return wide.astype(np.uint32)
+    profile = wide.astype(np.uint32)
+    return np.repeat(profile, lengths) if code == _PROFILE_PER_RUN else profile
 
 
 def _unpack_physical(reader: _Reader, n: int) -> tuple[Float64, bytes | None]:
