@@ -15,12 +15,10 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from pydantic import SecretStr
 
-from hub.database.pool import acquire
+from hub.database.pool import acquire, transaction
 from hub.export import download
 from hub.settings import HubSettings
-from tests.fixtures.proxy import FaultProxy
 from tests.hub.conftest import Hub, running_hub
 
 EXPORT = "/api/v1/experiments/export"
@@ -191,19 +189,17 @@ async def test_a_file_that_breaks_off_is_seen_to(lab: Lab, caplog: pytest.LogCap
     assert (await lab.ann.get(EXPORT, params={"format": "json"})).json()["total"] == 5_000
 
 
-async def test_without_a_database_there_is_an_error_and_no_file(
-    hub_settings: dict[str, Any], database_url: str
-) -> None:
-    address = httpx.URL(database_url)
-    async with FaultProxy(address.host, address.port or 5432) as proxy:
-        through = str(address.copy_with(host=proxy.host, port=proxy.port))
-        settings = HubSettings(**hub_settings).model_copy(update={"database_url": SecretStr(through)})
-        async with running_hub(settings) as hub, new_lab(hub) as lab:
-            await proxy.cut()
+async def test_what_the_database_cannot_begin_is_an_error_and_no_file(hub_settings: dict[str, Any]) -> None:
+    settings = HubSettings(**hub_settings, database_command_timeout_s=1.0)
+    async with running_hub(settings) as hub, new_lab(hub) as lab:
+        async with transaction(hub.services.pool) as connection:
+            await connection.execute("lock table experiments in access exclusive mode")
             answer = await lab.ann.get(EXPORT)
-            assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
-            assert int(answer.headers["retry-after"]) > 0
-            assert lab.hub.services.exports.under_way == 0
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert int(answer.headers["retry-after"]) > 0
+        assert "content-disposition" not in answer.headers
+        assert hub.services.exports.under_way == 0
+        assert (await lab.ann.get(EXPORT)).status_code == 200
 
 
 async def test_a_client_that_leaves_ends_its_export(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
