@@ -29,7 +29,8 @@ _OWNED = """
 """
 _PAGE = f"select {_COLUMNS} {_OWNED} order by s.created_at desc, s.id desc limit $3 offset $4"
 _COUNT = f"select count(*) {_OWNED}"
-_ONE = f"select {_COLUMNS}, {_ROLE} from webhook_subscriptions s where s.id = $1 for no key update of s"
+_ONE = f"select {_COLUMNS}, {_ROLE} from webhook_subscriptions s where s.id = $1"
+_LOCK_ONE = f"{_ONE} for no key update of s"
 _LOCK_PROJECT = "select id from projects where id = $1 for no key update"
 _COUNT_OF_PROJECT = "select count(*) from webhook_subscriptions where project_id = $1"
 _ADD = """
@@ -61,9 +62,14 @@ async def page(
     return rows, total
 
 
-async def lock_one(connection: Connection, subscription_id: UUID, user_id: UUID) -> Row | None:
-    """A subscription, which nobody else changes until the transaction ends; `role` is the user's in its project."""
+async def one(connection: Connection, subscription_id: UUID, user_id: UUID) -> Row | None:
+    """A subscription; `role` is the user's in its project, None for outsiders."""
     return await connection.fetchrow(_ONE, subscription_id, user_id)
+
+
+async def lock_one(connection: Connection, subscription_id: UUID, user_id: UUID) -> Row | None:
+    """The same, and nobody else changes it until the transaction ends."""
+    return await connection.fetchrow(_LOCK_ONE, subscription_id, user_id)
 
 
 async def count_locked(connection: Connection, project_id: UUID) -> int:

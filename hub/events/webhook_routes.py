@@ -107,10 +107,10 @@ async def retry_delivery(changes: CurrentChanges, user: CurrentUser, delivery_id
 
 
 @router.get("/{webhook_id}", dependencies=[rule(OWNER)])
-async def get_webhook(changes: CurrentChanges, user: CurrentUser, webhook_id: UUID) -> WebhookView:
+async def get_webhook(services: CurrentServices, user: CurrentUser, webhook_id: UUID) -> WebhookView:
     """One subscription."""
-    async with changes.begin() as change:
-        return WebhookView.of(await _find(change.connection, webhook_id, user))
+    async with acquire(services.pool) as connection:
+        return WebhookView.of(_owned(await subscriptions.one(connection, webhook_id, user.id), "webhook"))
 
 
 @router.patch("/{webhook_id}", dependencies=[rule(OWNER)])
@@ -158,18 +158,17 @@ async def _check_target(services: Services, url: str) -> None:
 
 
 async def _find(connection: Connection, webhook_id: UUID, user: User) -> Row:
-    row = await subscriptions.lock_one(connection, webhook_id, user.id)
-    if row is None:
-        raise not_found("webhook")
-    require_role(row["role"], Role.OWNER, "webhook")
-    return row
+    return _owned(await subscriptions.lock_one(connection, webhook_id, user.id), "webhook")
 
 
 async def _find_delivery(connection: Connection, delivery_id: UUID, user: User) -> Row:
-    row = await outbox.lock_one(connection, delivery_id, user.id)
+    return _owned(await outbox.lock_one(connection, delivery_id, user.id), "delivery")
+
+
+def _owned(row: Row | None, what: str) -> Row:
     if row is None:
-        raise not_found("delivery")
-    require_role(row["role"], Role.OWNER, "delivery")
+        raise not_found(what)
+    require_role(row["role"], Role.OWNER, what)
     return row
 
 
