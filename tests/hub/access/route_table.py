@@ -19,6 +19,7 @@ GET    /api/v1/agents/{agent_id}                                                
 GET    /api/v1/agents/{agent_id}/epochs                                             401 404 200 200 200 404 401 401
 POST   /api/v1/agents/{agent_id}/epochs/{epoch}/close                               401 404 403 403 200 404 401 401
 POST   /api/v1/agents/{agent_id}/retire                                             401 404 403 403 200 404 401 401
+POST   /api/v1/agents/{agent_id}/revoke                                             401 404 403 403 200 404 401 401
 GET    /api/v1/events                                                               401 404 403 403 200 404 401 401
 GET    /api/v1/events/stream                                                        401 404 200 200 200 404 401 401
 GET    /api/v1/experiments                                                          401 404 200 200 200 404 401 401
@@ -95,6 +96,9 @@ GET    /api/v1/webhooks/{webhook_id}                                            
 PATCH  /api/v1/webhooks/{webhook_id}                                                401 404 403 403 200 404 401 401
 DELETE /api/v1/webhooks/{webhook_id}                                                401 404 403 403 204 404 401 401
 GET    /asyncapi.yaml                                                               200 200 200 200 200 200 200 200
+GET    /auth/broker-credentials                                                     401 200 200 200 200 200 401 401
+POST   /auth/broker-credentials                                                     401 201 201 201 201 201 401 401
+DELETE /auth/broker-credentials/{credential_id}                                     401 204 204 204 204 204 401 401
 POST   /auth/change-password                                                        401 200 200 200 200 200 401 401
 GET    /auth/invitations                                                            401 200 200 200 200 200 401 401
 POST   /auth/invitations                                                            401 404 403 403 201 404 401 401
@@ -115,7 +119,6 @@ GET    /health                                                                  
 GET    /health/live                                                                 200 200 200 200 200 200 200 200
 GET    /health/ready                                                                503 503 503 503 503 503 503 503
 GET    /metrics                                                                     200 200 200 200 200 200 200 200
-GET    /asyncapi.yaml                                                               200 200 200 200 200 200 200 200
 GET    /openapi.json                                                                200 200 200 200 200 200 200 200
 GET    /openapi.yaml                                                                200 200 200 200 200 200 200 200
 GET    /projects                                                                    401 200 200 200 200 200 401 401
@@ -165,6 +168,7 @@ REQUESTS: dict[str, Request] = {
     "POST /auth/login": _json(username="owner-{mark}", password="Password1"),
     "POST /auth/refresh": _json(refresh_token="{refresh_token}"),
     "POST /auth/change-password": _json(current_password="Password1", new_password="Password2"),
+    "POST /auth/broker-credentials": _json(name="dashboard"),
     "POST /auth/tokens": _json(name="script"),
     "POST /auth/invitations": _json(project_id="{project_id}", role="viewer"),
     "PATCH /auth/users/{user_id}": _json(password_change_required=True),
@@ -183,6 +187,7 @@ REQUESTS: dict[str, Request] = {
     "PUT /projects/{project_id}/policies": _json(viewers_see_raw=False),
     "POST /api/v1/agents/enrol": _json(code="{code}", agent_id="{new_agent_id}", name="new"),
     "POST /api/v1/agents/enrolment-codes": _json(project_id="{project_id}", name="pc"),
+    "POST /api/v1/agents/{agent_id}/revoke": _json(mode="compromised", reason="stolen"),
     "POST /api/v1/agents/{agent_id}/epochs/{epoch}/close": _json(reason="the disk is lost"),
     "GET /api/v1/events": Request(query={"project_id": "{project_id}"}),
     "GET /api/v1/events/stream": Request(query={"project_id": "{project_id}", "idle_timeout_seconds": "0.05"}),

@@ -93,7 +93,6 @@ def test_what_anyone_may_call_is_little() -> None:
         "GET /health/ready",
         "GET /metrics",
         "GET /openapi.json",
-        "GET /asyncapi.yaml",
         "GET /openapi.yaml",
         "GET /sign-in",
         "POST /api/v1/agents/enrol",
@@ -168,6 +167,8 @@ def test_what_a_token_may_never_do() -> None:
         "POST /auth/sign-in-links",
         "POST /auth/tokens",
         "DELETE /auth/tokens/{token_id}",
+        "POST /auth/broker-credentials",
+        "DELETE /auth/broker-credentials/{credential_id}",
     }
 
 

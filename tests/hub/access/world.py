@@ -33,7 +33,7 @@ _THINGS = (
         "webhook",
         "delivery",
     ),
-    *("invitation", "token"),
+    *("invitation", "token", "credential"),
 )
 
 _LAY_OUT = """
@@ -90,6 +90,10 @@ insert into refresh_tokens (token_hash, family, user_id, expires_at) values ($1,
 _TOKEN = """
 insert into personal_tokens (id, user_id, name, token_hash, token_preview, scopes)
 values ($1::uuid, $2::uuid, 'n', $3, '', $4)
+"""
+_CREDENTIAL = """
+insert into broker_credentials (id, user_id, name, mqtt_username)
+values ($1::uuid, $2::uuid, 'n', 'member-' || $1::text)
 """
 
 
@@ -158,5 +162,6 @@ async def lay_out(hub: Hub, password_hash: str, caller: str, scope: str = "read"
             bearers["script"] = new_personal_token()
             hashed = token_hash(bearers["script"])
             await connection.execute(_TOKEN, ids["token_id"], ids[f"{caller}_id"], hashed, [scope])
+            await connection.execute(_CREDENTIAL, ids["credential_id"], ids[f"{caller}_id"])
         names["aside_id"] = str(await connection.fetchval(_SET_ASIDE, ids["project_id"], ids["sensor_id"]))
     return World(hub, names, bearers)
