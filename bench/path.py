@@ -3,7 +3,8 @@
 PostgreSQL with fsync, Mosquitto with dynamic security, hub and agents are processes of their own, as shipped; the
 agents' driver is `bench._rig.instrument`. There are two agents, as the hub has two writers and never writes one agent's
 batches with both. Throughput, the plain pipelines and the ceiling take turns, so that all see the same machine. Then,
-with the same servers: small batches, alone and in messages of several; 10,000 readings/s with a flush of 5 ms; live
+with the same servers: small batches, alone and in messages of several; 10,000 readings/s with a flush of 5 ms, and
+beside it what a bare sync takes on the same disk (a reading waits for two, the spool's and the database's); live
 values while a million readings drain; bytes a reading. At the end every reading that the instruments delivered is
 looked for in the database. CPU is that of the processes, less that of the instruments: of their threads in the agent
 only the handing over counts.
@@ -33,7 +34,7 @@ import numpy as np
 from bench._rig import ceiling, checker, plain, processes
 from bench._rig.panel import Panel
 from bench._rig.servers import Servers, agent, servers
-from bench._rig.witness import AckWitness, LiveWitness
+from bench._rig.witness import AckWitness, DiskWitness, LiveWitness
 from hub.settings import HubSettings
 
 READINGS_PER_BATCH = 1_000
@@ -243,6 +244,7 @@ async def _commit_latency(bench: Bench, seconds: float) -> dict[str, Any]:
     _say("10,000 readings/s, flush 5 ms")
     await bench.delivered()
     witness, began = AckWitness(bench.servers.broker), datetime.now(UTC)
+    disk = DiskWitness(bench.servers.folder)
     try:
         panel = bench.panels["quick"]
         panel.order(int(seconds * 1000), 1, interval_s=0.001)
@@ -251,10 +253,15 @@ async def _commit_latency(bench: Bench, seconds: float) -> dict[str, Any]:
         await asyncio.sleep(0.2)
     finally:
         witness.close()
+        disk.close()
     latencies_ms = await witness.latencies_ms(bench.database, bench.sensor_ids["quick"], began)
     return {
         "commit_p50_ms": float(np.percentile(latencies_ms, 50)),
+        "commit_p95_ms": float(np.percentile(latencies_ms, 95)),
         "commit_p99_ms": float(np.percentile(latencies_ms, 99)),
+        "disk_sync_p50_ms": float(np.percentile(disk.latencies_ms, 50)),
+        "disk_sync_p99_ms": float(np.percentile(disk.latencies_ms, 99)),
+        "disk_sync_max_ms": float(np.max(disk.latencies_ms)),
     }
 
 

@@ -64,13 +64,13 @@ async def _copying(database_url: str, groups: int, place: int, pipe: Connection)
     pipe.send(None)
     pipe.recv()
     for content in ready:
-        source: Any = memoryview(content)
+        source: Any = content
         await connection.copy_to_table("readings", source=source, columns=list(COLUMNS), format="binary")
     pipe.send(None)
     await connection.close()
 
 
-def _group(now_us: int, number: int, block: int, place: int) -> bytes:
+def _group(now_us: int, number: int, block: int, place: int) -> memoryview:
     each = GROUP_READINGS // SERIES
     numbers = number * each + np.arange(each, dtype=np.int64)
     raw = np.concatenate([values_of(numbers, signal) for signal in range(SERIES)])

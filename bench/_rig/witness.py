@@ -1,10 +1,13 @@
-"""Who watches from outside: when acknowledgements pass the broker, and when live values reach a client."""
+"""Who watches from outside: when acknowledgements pass the broker, when live values reach a client, how the disk is."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +20,8 @@ from labrelay.up.mosquitto import Broker
 from shared import topics
 from shared.messages import Ack, decode
 from shared.readings import Float64
+
+SYNC_BYTES, SYNC_PLACES, SYNC_EVERY_S = 8192, 1024, 0.005
 
 _BATCHES = """
 select e.epoch, l.seq, l.first_id, l.stored from ledger l join epochs e on e.id = l.epoch_id
@@ -62,6 +67,39 @@ class AckWitness:
         ids, times_us = np.array([tuple(row) for row in readings]).T
         answers_us = answered_us[np.searchsorted(first, ids, side="right") - 1]
         return np.asarray((answers_us - times_us)[answers_us >= 0] / 1000)
+
+
+class DiskWitness:
+    """Writes and syncs 8 KiB every few milliseconds beside everything else, in a thread, from now until `close`.
+
+    What it takes is the least that a commit on the same disk can take at the same time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.latencies_ms: list[float] = []
+        """Of each sync."""
+        self._path = folder / "witness.sync"
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._sync, name="disk witness", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, and remove its file."""
+        self._closed.set()
+        self._thread.join(30)
+        self._path.unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        with self._path.open("wb", buffering=0) as file:
+            file.write(bytes(SYNC_BYTES * SYNC_PLACES))
+            os.fsync(file.fileno())
+            for place in itertools.count():
+                os.pwrite(file.fileno(), os.urandom(SYNC_BYTES), place % SYNC_PLACES * SYNC_BYTES)
+                began_s = time.perf_counter()
+                os.fdatasync(file.fileno())
+                self.latencies_ms.append((time.perf_counter() - began_s) * 1000)
+                if self._closed.wait(SYNC_EVERY_S):
+                    return
 
 
 class LiveWitness:
