@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from bench.chaos.damage import MAGIC
+from bench.chaos.damage import MAGIC, flip_log
 from bench.chaos.evidence import Identity
 from bench.chaos.harm import beyond_reading, pages_of
 
@@ -82,3 +82,20 @@ def test_a_lost_log_harms_what_was_only_there(spool: Path) -> None:
     assert harmed(spool) <= set(range(1, 80))
     spool.write_bytes(merged[: len(merged) // PAGE_BYTES // 2 * PAGE_BYTES])
     assert harmed(spool)
+
+
+def test_bits_that_flip_in_the_log_harm_no_more_than_they_hit(spool: Path) -> None:
+    log = spool.with_name("spool.db-wal")
+    before, random = log.read_bytes(), Random(5)
+    for _ in range(20):
+        assert flip_log(spool, random, 3) == 3
+        changed = [at for at, (one, other) in enumerate(zip(before, log.read_bytes(), strict=True)) if one != other]
+        assert len(changed) <= 3
+        assert min(changed) >= 32, "the log's own header is left alone"
+        assert len(harmed(spool)) <= 3
+        log.write_bytes(before)
+
+
+def test_no_log_no_flips(spool: Path) -> None:
+    spool.with_name("spool.db-wal").unlink()
+    assert flip_log(spool, Random(1), 3) == 0
