@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,14 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
     """Status and code of a refusal."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     return answer.status_code, answer.json()["code"]
+
+
+async def blocked(lab: Lab) -> None:
+    """Until somebody waits for a lock."""
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    async with asyncio.timeout(30), acquire(lab.hub.services.pool) as connection:
+        while not await connection.fetchval(waiting):
+            await asyncio.sleep(0.01)
 
 
 async def furnish(hub: Hub) -> Lab:

@@ -8,11 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from hub.database.pool import acquire
+from hub.events.change import begin_change
+from hub.events.event import HUB
+from hub.runs import store
 from hub.runs.auto_complete import complete_overdue
 from hub.settings import HubSettings
 from hub.telemetry.moments import to_us
 from tests.hub.conftest import Hub, running_hub
-from tests.hub.runs.conftest import Lab, furnish, run_url
+from tests.hub.runs.conftest import Lab, blocked, furnish, run_url
 
 
 class SetClock:
@@ -54,6 +57,25 @@ async def test_a_run_with_an_active_session_goes_on_until_that_has_ended(lab: La
     await lab.set_sessions(run["id"], "succeeded")
     assert await complete_overdue(storage, later) == 1
     assert await status_of(lab, run["id"]) == "succeeded"
+
+
+async def test_what_somebody_does_to_a_run_in_the_last_moment_counts(lab: Lab) -> None:
+    """The job finds the run due, waits for whoever has locked it, and looks again."""
+    session = """
+        insert into capture_sessions (id, run_id, project_id, ordinal_number, status, started_at)
+        select gen_random_uuid(), id, project_id, 1, 'running', now() from runs where id = $1
+    """
+    services = lab.hub.services
+    later = SetClock(services.now() + timedelta(hours=1))
+    for statement in (session, "update runs set auto_complete_after_minutes = 90 where id = $1"):
+        run = await lab.new_run(status="running", auto_complete_after_minutes=1)
+        async with begin_change(services.pool, HUB, services.now()) as change:
+            await store.lock(change.connection, [UUID(run["id"])], None)
+            completing = asyncio.create_task(complete_overdue(services.storage, later))
+            await blocked(lab)
+            await change.connection.execute(statement, UUID(run["id"]))
+        assert await completing == 0
+        assert await status_of(lab, run["id"]) == "running"
 
 
 async def test_hubs_that_do_so_at_once_end_each_run_once(lab: Lab) -> None:

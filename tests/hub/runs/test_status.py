@@ -12,7 +12,7 @@ from hub.events.event import HUB
 from hub.experiments.rules import NEXT, Status
 from hub.runs.access import find_run, lock_run
 from hub.runs.lifecycle import start_run
-from tests.hub.runs.conftest import Lab, refused, run_url
+from tests.hub.runs.conftest import Lab, blocked, refused, run_url
 
 WAY: dict[Status, tuple[Status, ...]] = {
     Status.DRAFT: (),
@@ -176,11 +176,3 @@ async def user_of(lab: Lab) -> User:
     assert row is not None
     names = ("id", "username", "email", "is_active", "is_admin", "password_change_required", "created_at")
     return User(**{name: row[name] for name in names})
-
-
-async def blocked(lab: Lab) -> None:
-    """Until somebody waits for a lock."""
-    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-    async with asyncio.timeout(30), acquire(lab.hub.services.pool) as connection:
-        while not await connection.fetchval(waiting):
-            await asyncio.sleep(0.01)
