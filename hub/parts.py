@@ -18,14 +18,16 @@ from starlette.datastructures import State
 from hub.access.passwords import Passwords
 from hub.access.throttle import Throttle
 from hub.access.tokens import TokenSigner, load_or_make_key
+from hub.accounts.broker_rights import MemberRights
 from hub.accounts.first_admin import ensure_admin
 from hub.agents.configure import Configurator
 from hub.agents.hub_time import TimeLane
 from hub.agents.presence import PresenceBook
+from hub.agents.revocation import Revocations
 from hub.agents.transitions import Transitions
 from hub.broker.lanes import UpMessage
 from hub.broker.link import BrokerLink
-from hub.broker.provision import new_provisioner
+from hub.broker.provisioners import new_provisioner
 from hub.database.pool import Connection
 from hub.database.storage import Storage
 from hub.events import purge
@@ -48,6 +50,7 @@ from hub.runs.auto_complete import complete_overdue
 from hub.sensors.connections import ConnectionWatch
 from hub.sensors.schedule import activate_due
 from hub.services import Services
+from hub.sessions.upkeep import ForgottenSessions, needs_readings
 from hub.settings import HubSettings
 from hub.telemetry.aggregate import fold_settled
 from hub.telemetry.live import LiveHub
@@ -117,7 +120,9 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
 def _jobs(settings: HubSettings, services: Services) -> list[Job]:
     """What is done from time to time."""
     storage, clock = services.storage, services.clock
-    upkeep = Upkeep(storage, clock, retention_days=settings.retention_days, events=settings)
+    holds = [needs_readings] if settings.retention_keep_sessions else []
+    upkeep = Upkeep(storage, clock, retention_days=settings.retention_days, holds=holds, events=settings)
+    forgotten = ForgottenSessions(storage, clock, settings.session_forgotten_after_h)
     summaries, ledger = Summaries(storage), LedgerFolding(storage, clock)
     transitions = Transitions(storage, services.presence, services.broker, clock)
 
@@ -128,9 +133,12 @@ def _jobs(settings: HubSettings, services: Services) -> list[Job]:
         Job("id summaries", 1.0, summaries.once),
         Job("profile activation", 1.0, partial(activate_due, storage, clock)),
         Job("agents that come and go", 1.0, transitions.once),
+        Job("revoked agents", 2.0, services.revocations.once),
+        Job("broker rights of members", 2.0, services.member_rights.once),
         Job("sensors that come and go", 5.0, ConnectionWatch(storage, clock).once),
         Job("stuck webhooks", min(30.0, settings.webhook_stuck_after_s / 2), free_stuck),
         Job("auto-completion of runs", 15.0, partial(complete_overdue, storage, clock)),
+        Job("forgotten sessions", 60.0, forgotten.once),
         Job("aggregates", 5.0, partial(fold_settled, storage, clock)),
         Job("ledger folding", 600.0, ledger.work),
         Job("upkeep", 600.0, upkeep.once),
@@ -151,6 +159,8 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
     broker = BrokerLink(settings)
     tail = Tail(storage.pool)
     bell = EventBell(storage)
+    presence, provisioner = PresenceBook(settings, clock), new_provisioner(settings, broker)
+    grace_h = settings.agent_retirement_grace_h
     return Services(
         settings=settings,
         clock=clock,
@@ -168,9 +178,11 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         ingest=IngestWriter(settings, storage, broker, tail, clock=clock, metrics=metrics),
         live=LiveHub(clock=clock),
         tail=tail,
-        presence=PresenceBook(settings, clock),
+        presence=presence,
         configurator=Configurator(storage.pool, broker, clock),
-        provisioner=new_provisioner(settings, broker),
+        provisioner=provisioner,
+        revocations=Revocations(storage, presence, provisioner, broker, clock, grace_h=grace_h),
+        member_rights=MemberRights(storage, provisioner, broker, clock),
         bell=bell,
         feed=EventFeed(storage, bell),
         webhook_guard=Guard(settings.webhook_allowed_networks),

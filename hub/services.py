@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from hub.access.passwords import Passwords
     from hub.access.throttle import Throttle
     from hub.access.tokens import TokenSigner
+    from hub.accounts.broker_rights import MemberRights
     from hub.agents.configure import Configurator
     from hub.agents.presence import PresenceBook
+    from hub.agents.revocation import Revocations
     from hub.broker.link import BrokerLink
     from hub.broker.provision import Provisioner
     from hub.events.bell import EventBell
@@ -60,6 +62,8 @@ class Services:
     presence: PresenceBook
     configurator: Configurator
     provisioner: Provisioner
+    revocations: Revocations
+    member_rights: MemberRights
     bell: EventBell
     feed: EventFeed
     webhook_guard: Guard

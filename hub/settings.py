@@ -145,6 +145,9 @@ class BrokerSettings(SettingsGroup):
     agent_offline_after_s: float = Field(
         default=10.0, ge=0, description="An agent is offline only after so long without word."
     )
+    agent_retirement_grace_h: float = Field(
+        default=168.0, ge=0, description="How long a retired agent may take to deliver what it holds."
+    )
     enrolment_code_s: int = Field(default=3600, ge=60, description="How long an enrolment code is good for by default.")
 
 

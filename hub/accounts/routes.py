@@ -13,6 +13,7 @@ from hub.access.identity import CurrentUser, SignedInUser, signed_in_user
 from hub.access.rules import ANYONE, IN_PERSON, IN_PERSON_BEFORE_PASSWORD_CHANGE, SIGNED_IN_BEFORE_PASSWORD_CHANGE, rule
 from hub.access.tokens import new_token, token_hash
 from hub.accounts import (
+    broker_credential_routes,
     invitation_routes,
     personal_token_routes,
     registration,
@@ -40,6 +41,7 @@ from hub.services import Services
 router = APIRouter(tags=["auth"])
 router.include_router(invitation_routes.router)
 router.include_router(personal_token_routes.router)
+router.include_router(broker_credential_routes.router)
 router.include_router(user_routes.router)
 
 

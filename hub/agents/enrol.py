@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from hub.broker.provision import BrokerAccess, Provisioner, username_of
+from hub.broker import rights
+from hub.broker.provision import BrokerAccess, Provisioner
 from hub.database.pool import Connection
 from hub.errors import Problem, conflict
 from hub.events.change import Change
@@ -42,7 +43,9 @@ _ADD_AGENT = """
 insert into agents (id, project_id, name, mqtt_username, enrolled_by, enrolled_at) values ($1, $2, $3, $4, $5, $6)
 """
 _ENROL_AGAIN = """
-update agents set status = 'enrolled', mqtt_username = $2, enrolled_by = $3, enrolled_at = $4 where id = $1
+update agents set status = 'enrolled', mqtt_username = $2, enrolled_by = $3, enrolled_at = $4, revoked_at = null,
+                  revoked_by = null, revoked_reason = '', refused_since = null, voided_at = null
+where id = $1
 """
 
 
@@ -119,7 +122,7 @@ async def enrol(change: Change, provisioner: Provisioner, code: str, agent: NewA
     if row["expires_at"] <= now:
         raise Problem(410, "this enrolment code has expired", code="code_expired")
     name = await _keep_agent(connection, agent, row["project_id"], row["name"], row["created_by"], now)
-    access = await provisioner.provision(agent.id)
+    access = await provisioner.issue(rights.agent_username(agent.id), rights.of_agent(agent.id))
     await connection.execute(_USE_CODE, digest, now, agent.id)
     told = {"agent_id": str(agent.id), "name": name, "host": agent.host, "again": row["used_at"] is not None}
     change.record(NewEvent("agent.enrolled", SubjectType.AGENT, agent.id, row["project_id"], told))
@@ -135,11 +138,11 @@ async def _keep_agent(
             raise conflict("this agent is enrolled in another project", code="agent_elsewhere")
         if standing["status"] == "compromised":
             raise conflict("this agent was marked as compromised; start it with a new identity", code="compromised")
-        await connection.execute(_ENROL_AGAIN, agent.id, username_of(agent.id), user_id, now)
+        await connection.execute(_ENROL_AGAIN, agent.id, rights.agent_username(agent.id), user_id, now)
         return str(standing["name"])
     taken = {row["name"] for row in await connection.fetch(_NAMES, project_id, agent.id)}
     name = free_name(wanted or agent.name or agent.host or "agent", taken)
-    await connection.execute(_ADD_AGENT, agent.id, project_id, name, username_of(agent.id), user_id, now)
+    await connection.execute(_ADD_AGENT, agent.id, project_id, name, rights.agent_username(agent.id), user_id, now)
     return name
 
 

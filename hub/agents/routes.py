@@ -1,30 +1,28 @@
-"""HTTP of agents: enrolment, list, state, retirement."""
+"""HTTP of agents: enrolment, list, state, revocation."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from hub.access.identity import CurrentUser, Role, User, member_of
+from hub.access.identity import CurrentUser, Role, User, member_of, require_role
 from hub.access.rules import ANYONE, EDITOR, OWNER, SIGNED_IN, VIEWER, rule
-from hub.agents import codes, enrol, store
+from hub.agents import codes, enrol, revocation_store, store
 from hub.agents.enrol import NewAgent
 from hub.agents.store import Row
-from hub.agents.views import Agents, AgentView, Code, EnrolledAgent, Enrolment, MqttAccess, NewCode
+from hub.agents.views import Agents, AgentView, Code, EnrolledAgent, Enrolment, MqttAccess, NewCode, Revocation
+from hub.broker.address import broker_address
 from hub.broker.provision import ProvisioningRefused
 from hub.database.pool import acquire
-from hub.errors import Problem, not_found, too_many
-from hub.events.change import Change, CurrentChanges, begin_change
+from hub.errors import Problem, conflict, not_found, too_many
+from hub.events.change import Change, Changes, CurrentChanges, begin_change
 from hub.events.event import ActorType, NewEvent, SubjectType
 from hub.paging import Paging
 from hub.services import CurrentServices, Services
-from hub.settings import HubSettings
-from shared.errors import ConfigurationError
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 
@@ -58,7 +56,7 @@ async def enrol_agent(services: CurrentServices, changes: CurrentChanges, body: 
     wait_s = services.throttle.begin(_THROTTLED_AS, actor.address)
     if wait_s:
         raise too_many("too many attempts to enrol", wait_s)
-    agent = NewAgent(body.agent_id, body.name, body.host)
+    agent, address = NewAgent(body.agent_id, body.name, body.host), broker_address(services.settings)
     try:
         async with begin_change(services.pool, actor, services.now()) as change:
             enrolled = await enrol.enrol(change, services.provisioner, body.code, agent)
@@ -70,7 +68,7 @@ async def enrol_agent(services: CurrentServices, changes: CurrentChanges, body: 
         agent_id=enrolled.agent_id,
         project_id=enrolled.project_id,
         name=enrolled.name,
-        mqtt=mqtt_access(services.settings, enrolled.access.username, enrolled.access.password),
+        mqtt=MqttAccess.of(address, enrolled.access),
     )
 
 
@@ -96,38 +94,34 @@ async def get_agent(services: CurrentServices, user: CurrentUser, agent_id: UUID
     return _view(services, await _find(services, user, agent_id, Role.VIEWER))
 
 
+@router.post("/{agent_id}/revoke", dependencies=[rule(OWNER)])
+async def revoke_agent(changes: CurrentChanges, user: CurrentUser, agent_id: UUID, body: Revocation) -> AgentView:
+    """Revoke an agent. What it has sent stays; what it holds can be imported from its exported spool."""
+    return await _revoke(changes, user, agent_id, body)
+
+
 @router.post("/{agent_id}/retire", dependencies=[rule(OWNER)])
-async def retire_agent(
-    services: CurrentServices, changes: CurrentChanges, user: CurrentUser, agent_id: UUID
-) -> AgentView:
-    """Void the agent's credentials. What it still sends is refused; what it has sent stays."""
-    row = await _find(services, user, agent_id, Role.OWNER)
+async def retire_agent(changes: CurrentChanges, user: CurrentUser, agent_id: UUID) -> AgentView:
+    """Revoke an agent, which may still deliver what it holds: `revoke` with the mode `retire`."""
+    return await _revoke(changes, user, agent_id, Revocation(mode="retire"))
+
+
+async def _revoke(changes: Changes, user: User, agent_id: UUID, wanted: Revocation) -> AgentView:
+    services = changes.services
+    status = "compromised" if wanted.mode == "compromised" else "retired"
     async with changes.begin() as change:
-        if await store.retire(change.connection, agent_id, change.now):
-            told = {"agent_id": str(agent_id), "name": row["name"]}
-            change.record(NewEvent("agent.retired", SubjectType.AGENT, agent_id, row["project_id"], told))
-    await services.provisioner.revoke(agent_id)
+        row = await revocation_store.lock(change.connection, agent_id, user.id)
+        require_role(row["role"] if row is not None else None, Role.OWNER, "agent")
+        assert row is not None
+        if row["status"] == "compromised" and status == "retired":
+            raise conflict("this agent was marked as compromised", code="compromised")
+        if row["status"] != status:
+            await revocation_store.revoke(change.connection, agent_id, status, user.id, wanted.reason, change.now)
+            told = {"agent_id": str(agent_id), "name": row["name"], "was": row["status"], "reason": wanted.reason}
+            change.record(NewEvent(f"agent.{status}", SubjectType.AGENT, agent_id, row["project_id"], told))
+    if status == "compromised":
+        await services.revocations.void(agent_id)
     return _view(services, await _find(services, user, agent_id, Role.OWNER))
-
-
-def mqtt_access(settings: HubSettings, username: str, password: str) -> MqttAccess:
-    """The broker as agents reach it. Raises: ConfigurationError when the CA cannot be read."""
-    authority = settings.agent_mqtt_ca_file or settings.mqtt_ca_file or settings.tls_cert_file
-    return MqttAccess(
-        host=settings.agent_mqtt_host or settings.mqtt_host,
-        port=settings.agent_mqtt_port or settings.mqtt_port,
-        tls=settings.agent_mqtt_tls,
-        ca_pem=_read(authority) if settings.agent_mqtt_tls and authority is not None else None,
-        username=username,
-        password=password,
-    )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the broker's CA: {error}", key=("agent_mqtt_ca_file",)) from error
 
 
 async def _find(services: Services, user: User, agent_id: UUID, at_least: Role) -> Row:
@@ -143,4 +137,6 @@ async def _find(services: Services, user: User, agent_id: UUID, at_least: Role) 
 
 
 def _view(services: Services, row: Row) -> AgentView:
-    return AgentView.of(row, services.presence.of(row["id"]), services.now())
+    return AgentView.of(
+        row, services.presence.of(row["id"]), services.now(), services.settings.agent_retirement_grace_h
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
@@ -17,6 +16,7 @@ else:
 
 _COLUMNS = """
     a.id, a.project_id, a.name, a.status, a.enrolled_at, a.last_seen, a.state, a.config_generation,
+    a.revoked_at, a.revoked_reason, a.refused_since, a.voided_at,
     (select count(*) from agent_bindings b where b.agent_id = a.id and b.state = 'bound') as sensors,
     (select count(*) from agent_bindings b where b.agent_id = a.id and b.state = 'refused') as sensors_refused
 """
@@ -28,10 +28,6 @@ _MINE = """
 _PAGE = f"select {_COLUMNS} {_MINE} order by lower(a.name), a.id limit $3 offset $4"
 _COUNT = f"select count(*) {_MINE}"
 _ONE = f"select {_COLUMNS} from agents a where a.id = $1"
-_RETIRE = """
-    update agents set status = 'retired', connection = 'offline', connection_since = $2
-    where id = $1 and status = 'enrolled' returning id
-"""
 
 
 async def page(
@@ -46,8 +42,3 @@ async def page(
 async def one(connection: Connection, agent_id: UUID) -> Row | None:
     """An agent."""
     return await connection.fetchrow(_ONE, agent_id)
-
-
-async def retire(connection: Connection, agent_id: UUID, now: datetime) -> bool:
-    """What it still sends is refused from now on. Returns: whether it was enrolled."""
-    return await connection.fetchval(_RETIRE, agent_id, now) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -11,11 +11,14 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from hub.agents.presence import Presence
 from hub.agents.store import Row
+from hub.broker.address import BrokerAddress
+from hub.broker.provision import BrokerAccess
 from hub.fields import Body, Name, storable
 from hub.telemetry.moments import to_datetime
 from shared.messages import State
 
 AgentStatus = Literal["enrolled", "retired", "compromised"]
+Standing = Literal["valid", "until_delivered", "ending", "void"]
 Words = Annotated[str, AfterValidator(storable), StringConstraints(strip_whitespace=True, max_length=200)]
 
 
@@ -55,6 +58,18 @@ class MqttAccess(BaseModel):
     username: str
     password: str
 
+    @classmethod
+    def of(cls, address: BrokerAddress, access: BrokerAccess) -> Self:
+        """Where the broker is, and who the agent is there."""
+        return cls(
+            host=address.host,
+            port=address.port,
+            tls=address.tls,
+            ca_pem=address.ca_pem,
+            username=access.username,
+            password=access.password,
+        )
+
 
 class EnrolledAgent(BaseModel):
     """What an enrolled agent works with."""
@@ -78,11 +93,19 @@ class DeviceView(BaseModel):
     error: str
 
 
+class Revocation(Body):
+    """How an agent is revoked: `retire` lets it deliver what it holds, `compromised` refuses it at once."""
+
+    mode: Literal["retire", "compromised"]
+    reason: Words = ""
+
+
 class AgentView(BaseModel):
     """An agent, as the hub knows it.
 
-    `connection`: `conflict` means that two processes of this agent run at once. `backlog_readings` wait on its disk;
-    `lag_s` is how old the oldest of them is.
+    `credentials` are `valid`; or, of a revoked agent, `until_delivered` (at the latest `delivers_until`), then `ending`
+    (nothing is taken any more, the broker is being told) and `void`. `connection`: `conflict` means that two processes
+    of this agent run at once. `backlog_readings` wait on its disk; `lag_s` is how old the oldest of them is.
     """
 
     id: UUID
@@ -93,6 +116,10 @@ class AgentView(BaseModel):
     online: bool
     last_seen: datetime | None
     enrolled_at: datetime
+    revoked_at: datetime | None
+    revoked_reason: str
+    credentials: Standing
+    delivers_until: datetime | None
     version: str
     host: str
     sensors: int
@@ -112,12 +139,16 @@ class AgentView(BaseModel):
     error: str
 
     @classmethod
-    def of(cls, row: Row, presence: Presence | None, now: datetime) -> Self:
-        """From the database and what was heard since."""
+    def of(cls, row: Row, presence: Presence | None, now: datetime, grace_h: float) -> Self:
+        """From the database and what was heard since.
+
+        Args:
+            grace_h: how long a retired agent may deliver.
+        """
         state = presence.state if presence is not None else _stored(row)
         spool = state.spool
         seen = [moment for moment in (row["last_seen"], to_datetime(presence.seen_us) if presence else None) if moment]
-        online = presence is not None and presence.online and row["status"] == "enrolled"
+        online = presence is not None and presence.online and row["refused_since"] is None
         conflict = online and presence is not None and presence.conflict
         oldest = to_datetime(spool.oldest_us) if spool.pending_readings and spool.oldest_us > 0 else None
         return cls(
@@ -129,6 +160,10 @@ class AgentView(BaseModel):
             online=online,
             last_seen=max(seen, default=None),
             enrolled_at=row["enrolled_at"],
+            revoked_at=row["revoked_at"],
+            revoked_reason=row["revoked_reason"],
+            credentials=_standing(row),
+            delivers_until=_delivers_until(row, grace_h),
             version=state.version,
             host=state.host,
             sensors=row["sensors"],
@@ -168,6 +203,21 @@ class Agents(BaseModel):
     total: int
     page: int
     page_size: int
+
+
+def _standing(row: Row) -> Standing:
+    if row["status"] == "enrolled":
+        return "valid"
+    if row["refused_since"] is None:
+        return "until_delivered"
+    return "ending" if row["voided_at"] is None else "void"
+
+
+def _delivers_until(row: Row, grace_h: float) -> datetime | None:
+    if _standing(row) != "until_delivered" or row["revoked_at"] is None:
+        return None
+    until: datetime = row["revoked_at"] + timedelta(hours=grace_h)
+    return until
 
 
 def _stored(row: Row) -> State:

@@ -60,11 +60,13 @@ create table broker_credentials (
     name text not null check (length(name) between 1 and 200),
     mqtt_username text not null unique,
     created_at timestamptz not null default now(),
+    lost_at timestamptz,
     revoked_at timestamptz
 );
 create index broker_credentials_user on broker_credentials (user_id);
 comment on table broker_credentials is
     'What members read live values and events of their projects with; the broker follows as memberships come and go.';
+comment on column broker_credentials.lost_at is 'Since when the broker is known not to have it any more.';
 
 create table idempotency_keys (
     caller text not null,
@@ -82,7 +84,19 @@ comment on table idempotency_keys is
 
 alter table agents
     add column revoked_at timestamptz,
-    add column revoked_by uuid references users;
+    add column revoked_by uuid references users,
+    add column revoked_reason text not null default '',
+    add column refused_since timestamptz,
+    add column voided_at timestamptz,
+    add check (status <> 'compromised' or refused_since is not null),
+    add check (status <> 'enrolled' or (refused_since is null and voided_at is null));
+create index agents_revoked on agents (id) where status <> 'enrolled' and voided_at is null;
+comment on column agents.refused_since is
+    'From when nothing is taken of a revoked agent; null while a retired one may still deliver what it holds.';
+comment on column agents.voided_at is 'When the broker had voided its credentials.';
+drop trigger catalogue_change on agents;
+create trigger catalogue_change before update of status, project_id, refused_since or delete on agents
+    for each statement execute function change_catalogue();
 
 -- Experiments and runs -----------------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ async def test_everyone_gets_what_the_table_says(table_hub: Hub, password_hash: 
         found = dict.fromkeys(CALLERS, 0)
         world = None
         for caller in sorted(CALLERS, key=lambda one: expected[CALLERS.index(one)] not in REFUSED):
-            if world is None or "token" in f"{row} {REQUESTS.get(row)}":
+            if world is None or any(word in f"{row} {REQUESTS.get(row)}" for word in ("token", "credential")):
                 world = await lay_out(table_hub, password_hash, caller)
             found[caller] = (await call(world, row, caller)).status_code
             if found[caller] not in REFUSED and not row.startswith("GET "):

@@ -113,15 +113,6 @@ async def test_names_are_made_unique_and_the_codes_name_wins(hub: Hub) -> None:
     assert names == ["bench", "bench-2", "oven corner"]
 
 
-async def test_a_retired_agent_loses_its_credentials(hub: Hub) -> None:
-    async with aclosing(await hub.signed_in()) as client:
-        agent_id = str(uuid4())
-        await _enrol(hub, await _code(client, await _project(client)), agent_id)
-        answer = await client.post(f"/api/v1/agents/{agent_id}/retire")
-        assert (answer.status_code, answer.json()["status"]) == (200, "retired")
-    assert json.loads(hub.settings.broker_credentials_file.read_text())["users"] == {}  # type: ignore[union-attr]
-
-
 async def test_outsiders_see_no_agents_and_viewers_get_no_codes(hub: Hub) -> None:
     async with aclosing(await hub.signed_in()) as client:
         project_id, agent_id = await _project(client), str(uuid4())

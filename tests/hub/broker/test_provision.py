@@ -7,18 +7,27 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
+from uuid import UUID
 
 import aiomqtt
 import pytest
 
+from hub.broker import dynamic_security, rights
+from hub.broker.credentials_file import CredentialsFile
 from hub.broker.link import BrokerLink
-from hub.broker.provision import BrokerAccess, ByHand, CredentialsFile, ProvisioningRefused, new_provisioner
+from hub.broker.provision import BrokerAccess, ByHand, Provisioner, ProvisioningRefused
+from hub.broker.provisioners import new_provisioner
+from hub.broker.rights import Rights
 from hub.database.ids import uuid7
 from hub.settings import HubSettings
 from shared import topics
 from shared.errors import ConfigurationError
 from tests.fixtures.servers import Mosquitto
 from tests.hub.broker.conftest import running
+
+
+async def _enrol(provisioner: Provisioner, agent_id: UUID) -> BrokerAccess:
+    return await provisioner.issue(rights.agent_username(agent_id), rights.of_agent(agent_id))
 
 
 def _as_agent(broker: Mosquitto, access: BrokerAccess) -> aiomqtt.Client:
@@ -37,7 +46,7 @@ async def test_an_agent_writes_and_reads_its_own_topics_and_no_others(
     link.handle("state", note)
     mine, other = uuid7(), uuid7()
     async with running(link):
-        access = await provisioner.provision(mine)
+        access = await _enrol(provisioner, mine)
         async with _as_agent(mosquitto, access) as agent:
             await agent.publish(topics.up(other, "state"), b"forged", qos=1)
             await agent.publish(topics.up(mine, "state"), b"own", qos=1)
@@ -57,12 +66,12 @@ async def test_new_credentials_void_the_old_ones_and_revoked_ones_open_nothing(
     provisioner = new_provisioner(broker_settings, link)
     agent_id = uuid7()
     async with running(link):
-        first = await provisioner.provision(agent_id)
-        second = await provisioner.provision(agent_id)
+        first = await _enrol(provisioner, agent_id)
+        second = await _enrol(provisioner, agent_id)
         assert await _opens(mosquitto, second)
         assert not await _opens(mosquitto, first)
-        await provisioner.revoke(agent_id)
-        await provisioner.revoke(agent_id)
+        await provisioner.void(rights.agent_username(agent_id))
+        await provisioner.void(rights.agent_username(agent_id))
         assert not await _opens(mosquitto, second)
 
 
@@ -78,7 +87,7 @@ async def test_the_credentials_file_keeps_others_and_holds_a_hash_only(tmp_path:
     path.write_text(json.dumps({"users": {"hub": {"salt": "00"}}}))
     path.chmod(0o600)
     provisioner, agent_id = CredentialsFile(path), uuid7()
-    access = await provisioner.provision(agent_id)
+    access = await _enrol(provisioner, agent_id)
     users = json.loads(path.read_text())["users"]
     assert users["hub"] == {"salt": "00"}
     user = users[access.username]
@@ -87,7 +96,7 @@ async def test_the_credentials_file_keeps_others_and_holds_a_hash_only(tmp_path:
     assert user["publish"] == [f"labrelay/v1/agents/{agent_id}/up/#"]
     assert access.password not in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o600
-    await provisioner.revoke(agent_id)
+    await provisioner.void(rights.agent_username(agent_id))
     assert json.loads(path.read_text())["users"] == {"hub": {"salt": "00"}}
     assert [child.name for child in tmp_path.iterdir()] == ["credentials.json"]
 
@@ -96,7 +105,7 @@ async def test_a_damaged_credentials_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     path.write_text("not json")
     with pytest.raises(ProvisioningRefused):
-        await CredentialsFile(path).provision(uuid7())
+        await _enrol(CredentialsFile(path), uuid7())
     assert path.read_text() == "not json"
 
 
@@ -105,10 +114,58 @@ async def test_without_provisioning_enrolment_says_what_to_set() -> None:
     provisioner = new_provisioner(settings, BrokerLink(settings))
     assert isinstance(provisioner, ByHand)
     with pytest.raises(ProvisioningRefused, match="broker_provisioning"):
-        await provisioner.provision(uuid7())
+        await _enrol(provisioner, uuid7())
 
 
 async def test_a_file_must_be_named() -> None:
     settings = HubSettings(broker_provisioning="file")
     with pytest.raises(ConfigurationError):
         new_provisioner(settings, BrokerLink(settings))
+
+
+async def test_rights_that_change_are_the_brokers_at_once_and_keep_the_password(
+    mosquitto: Mosquitto, broker_settings: HubSettings
+) -> None:
+    link = BrokerLink(broker_settings)
+    provisioner = new_provisioner(broker_settings, link)
+    first, second = rights.of_member([uuid7()]), rights.of_member([uuid7(), uuid7()])
+    prefix = f"member-{uuid7()}"
+    async with running(link):
+        access = await provisioner.issue(f"{prefix}-a", first)
+        assert await provisioner.standing(prefix) == {f"{prefix}-a": first}
+        assert await provisioner.limit(f"{prefix}-a", second)
+        assert await provisioner.standing(prefix) == {f"{prefix}-a": second}
+        assert await _opens(mosquitto, access)
+        assert not await provisioner.limit(f"{prefix}-b", first), "nobody is made by giving rights"
+        await provisioner.void(f"{prefix}-a")
+        assert await provisioner.standing(prefix) == {}
+
+
+async def test_a_broker_with_more_users_than_a_page_shows_them_all(
+    mosquitto: Mosquitto, broker_settings: HubSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamic_security, "PAGE_SIZE", 2)
+    link = BrokerLink(broker_settings)
+    provisioner = new_provisioner(broker_settings, link)
+    prefix = f"member-{uuid7()}"
+    names = {f"{prefix}-{number}" for number in range(5)}
+    async with running(link):
+        for name in names:
+            await provisioner.issue(name, Rights())
+        assert (await provisioner.standing(prefix)).keys() == names
+        for name in names:
+            await provisioner.void(name)
+
+
+async def test_the_credentials_file_shows_and_changes_rights(tmp_path: Path) -> None:
+    provisioner = CredentialsFile(tmp_path / "credentials.json")
+    assert await provisioner.standing("member-") == {}
+    assert not (tmp_path / "credentials.json").exists(), "looking writes nothing"
+    await provisioner.issue("member-a", Rights(subscribe=frozenset({"a/#"})))
+    await _enrol(provisioner, uuid7())
+    before = json.loads((tmp_path / "credentials.json").read_text())["users"]["member-a"]
+    assert await provisioner.limit("member-a", Rights(subscribe=frozenset({"b/#"})))
+    assert not await provisioner.limit("member-b", Rights())
+    assert await provisioner.standing("member-") == {"member-a": Rights(subscribe=frozenset({"b/#"}))}
+    after = json.loads((tmp_path / "credentials.json").read_text())["users"]["member-a"]
+    assert after == before | {"subscribe": ["b/#"]}
