@@ -8,6 +8,8 @@ number by number, with the database. What every figure means: docs/reliability.m
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +34,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Play all rounds. Returns: the figures; `passed` tells whether they are good."""
     if options.list:
         return {fault.__name__: (fault.__doc__ or "").splitlines()[0] for fault in FAULTS}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # everything is ended and unmounted first
     chosen = [name for name in options.only.split(",") if name]
     figures: Figures = play(
         rounds=options.rounds, seed=options.seed, interval_s=options.interval, only=chosen, keep=options.keep
