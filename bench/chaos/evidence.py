@@ -76,7 +76,6 @@ class Evidence:
         destroyed: keys that went with a disk that somebody replaced.
         harmed: batches that somebody damaged on the disk beyond reading; no others may be given up as corrupt.
         foreign: batches whose own identity is not that of their row.
-        unnamed: batches whose dictionary was destroyed before it was seen; they are not judged.
     """
 
     agent: int
@@ -84,8 +83,7 @@ class Evidence:
     last: int = 0
     destroyed: list[Keys] = field(default_factory=list)
     harmed: set[Identity] = field(default_factory=set)
-    foreign: int = 0
-    unnamed: int = 0
+    foreign: set[Identity] = field(default_factory=set)
     _points: dict[tuple[bytes, int], int] = field(default_factory=dict)
     _read_through: dict[Path, int] = field(default_factory=dict)
 
@@ -115,7 +113,9 @@ class Evidence:
 
     def copy(self) -> Evidence:
         """As it stands now, for a judge who takes his time."""
-        return Evidence(self.agent, dict(self.taken), self.last, list(self.destroyed), set(self.harmed))
+        return Evidence(
+            self.agent, dict(self.taken), self.last, list(self.destroyed), set(self.harmed), set(self.foreign)
+        )
 
     def keys(self, first: int = 1) -> Keys:
         """Everything taken from a number on."""
@@ -180,7 +180,7 @@ class Evidence:
         except WireError:
             return  # damaged on purpose; what it held was noted when it was sound
         if tuple(_IDENTITY.unpack_from(content)) != identity:
-            self.foreign += 1
+            self.foreign.add(identity)
             return
         if isinstance(batch.content, Dictionary):
             for entry in batch.content.series:
@@ -190,8 +190,7 @@ class Evidence:
             refs, places = np.unique(columns.series, return_inverse=True)
             known = [self._points.get((identity[0], int(ref))) for ref in refs]
             if None in known:
-                self.unnamed += 1
-                return
+                return  # its dictionary was destroyed before it was seen
             points = np.array(known, np.int64)[places]
             keys = key_of(self.agent, points, columns.raw.astype(np.int64))
             times_us = columns.timestamp_us

@@ -178,6 +178,8 @@ def _wrong(
         off = gaps.misheld(own, held, points)
         if off is not None:
             yield off
+    for epoch, seq in sorted(seen.evidence.foreign):
+        yield 1, f"in the row of {epoch.hex()}/{seq} lies another batch"
     stored = records.stored[(records.stored >> AGENT_SHIFT) == seen.evidence.agent]
     made_up = stored[((stored & NUMBER) > seen.given) | ((stored & NUMBER) < 1)]
     if len(made_up):

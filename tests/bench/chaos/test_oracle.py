@@ -93,6 +93,12 @@ def test_what_stands_twice_is_duplicated() -> None:
     assert verdict(taken((1, 2)), stored(1, 2, 2)) == (0, 1, 0)
 
 
+def test_a_batch_in_the_row_of_another_is_unexplained() -> None:
+    evidence = taken((1, 2))
+    evidence.foreign.add((EPOCH, 9))
+    assert verdict(evidence, stored(1, 2)) == (0, 0, 1)
+
+
 def test_what_no_instrument_gave_out_is_unexplained() -> None:
     assert verdict(taken((1, 2)), stored(1, 2, 3)) == (0, 0, 1)
     assert verdict(taken((1, 2)), stored(0, 1, 2)) == (0, 0, 1)
