@@ -17,7 +17,7 @@ import pytest
 from hub.runs.artifacts.content_routes import UPLOAD_PATH
 from hub.runs.artifacts.contents import PART_BYTES, READ_BYTES
 from hub.runs.artifacts.orphans import KEEP, Orphans
-from hub.runs.artifacts.transfer import checksum_of_digest, digest_of_checksum
+from hub.runs.artifacts.transfer import checksum_of_digest, digest_of_checksum, discard
 from hub.settings import HubSettings
 from shared.errors import StorageUnavailable
 from tests.hub.conftest import running_hub
@@ -93,6 +93,7 @@ async def test_what_is_not_what_the_client_means_is_not_kept(folder_shelf: Shelf
         (artifact, {}, {"Content-Digest": digest}, "Content-Digest"),
         (artifact, {"checksum": sha256(content)}, {"Content-Digest": f"md5=:x:, {digest}"}, "Content-Digest"),
         (artifact, {}, {"Content-Digest": "sha-256=:AAAA:"}, "Content-Digest"),
+        (artifact, {}, {"Content-Digest": "sha-256=:no base64!:"}, "Content-Digest"),
         (said, {}, {}, "checksum"),
         (short, {}, {}, "size"),
     ):
@@ -326,6 +327,16 @@ async def test_only_so_many_transfers_are_under_way(folder_shelf: Shelf) -> None
         await folder_shelf.lab.viewer.get(artifact["uri"]),
     ):
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+
+
+async def test_a_content_that_cannot_be_removed_now_is_left_to_upkeep(
+    bucket: Place, free_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = bucket.open(artifacts_endpoint=f"http://127.0.0.1:{free_port}", artifacts_timeout_s=0.3)
+    await discard(contents, "aa/left")
+    assert "event=content_left key=aa/left" in caplog.text
+    await discard(None, "aa/left")
+    await discard(contents, None)
 
 
 @pytest.mark.parametrize("header", ["", "md5=:abc:", "sha-512=:abc:", "nonsense"])
