@@ -51,12 +51,8 @@ class Upkeep:
         async with acquire(self._storage.pool) as connection:
             if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
                 return False
-            try:
-                await self._work()
-            finally:
-                if not connection.is_closed():
-                    await connection.execute("select pg_advisory_unlock($1)", _LOCK)
-        return True
+            await self._work()
+        return True  # the lock went as the pool took its connection back
 
     async def _work(self) -> None:
         pool, layout, now_us = self._storage.pool, self._storage.layout, self._clock.now_us()

@@ -124,7 +124,11 @@ def affected(status: str) -> int:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn asyncpg's errors into ours. Errors that mean a broken constraint or a wrong statement pass as they are."""
+    """Turn asyncpg's errors into ours. Errors that mean a broken constraint or a wrong statement pass as they are.
+
+    A cancelled task stays cancelled when giving back a lost connection fails on top: else whoever tries again after
+    StorageUnavailable would never end.
+    """
     try:
         yield
     except (asyncio.CancelledError, LabrelayError):
@@ -133,6 +137,9 @@ def translated() -> Iterator[None]:
         ours = translate(error)
         if ours is None:
             raise
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
         raise ours from error
 
 

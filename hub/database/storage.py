@@ -190,7 +190,8 @@ class Storage:
         """Return never; raise StorageUnavailable as soon as the database is away or another."""
         while True:
             try:
-                await asyncio.wait_for(self._lost.wait(), _WATCH_EVERY_S)
+                async with asyncio.timeout(_WATCH_EVERY_S):
+                    await self._lost.wait()
             except TimeoutError:
                 async with asyncio.timeout(self._settings.database_connect_timeout_s):
                     await self._check_connection(connection)

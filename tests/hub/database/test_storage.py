@@ -119,6 +119,20 @@ async def test_a_lost_database_is_noticed_and_found_again(settings: HubSettings,
                 assert await connection.fetchval("select 1") == 1
 
 
+async def test_a_hub_that_is_stopped_just_as_its_database_goes_ends(settings: HubSettings) -> None:
+    storage = Storage(settings)
+    await storage.open()
+    task = asyncio.create_task(storage.run())
+    await ready(storage)
+    await asyncio.sleep(0.1)
+    storage._lost.set()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    assert task.cancelled()
+    await storage.close()
+
+
 def _at(url: str, port: int) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{port}"))
