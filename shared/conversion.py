@@ -40,7 +40,7 @@ from shared.readings import (
     status_byte,
 )
 
-__all__ = ["Compiled", "ProfileTable", "compile_profile"]
+__all__ = ["Compiled", "ProfileTable", "before_conversion", "compile_profile", "convertible"]
 
 _OVERFLOW = status_byte(Status.CONVERSION_FAILED, Reason.CONVERSION_OVERFLOW)
 _DOMAIN = status_byte(Status.CONVERSION_FAILED, Reason.CONVERSION_DOMAIN)
@@ -258,6 +258,23 @@ class ProfileTable:
             formula = self._profiles[reference - 1]
             assert isinstance(formula, Formula)
             physical[own], undefined[own] = formula.evaluate(raw[own])
+
+
+def convertible(status: UInt8) -> Bool:
+    """Which readings a profile decides over: not what a client provided, nor what failed before any conversion.
+
+    Args:
+        status: uint8 (n,), status bytes.
+    """
+    failed_before = (status >= _FIRST_WITH_REASON) & (status != _OVERFLOW) & (status != _DOMAIN)
+    decided: Bool = ((status & 0x0F) != Status.CLIENT_PROVIDED) & ~failed_before
+    return decided
+
+
+def before_conversion(status: UInt8) -> UInt8:
+    """Status bytes, uint8 (n,), with what a conversion made of them taken back; other failures stay."""
+    undone = (status == Status.CONVERTED) | (status == _OVERFLOW) | (status == _DOMAIN)
+    return np.where(undone, np.uint8(Status.RAW_ONLY), status)
 
 
 def _status_without_value(profile: UInt32, raw: Float64, undefined: Bool) -> UInt8:

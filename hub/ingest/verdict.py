@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from hub.ingest.correction import Placing
 from hub.ingest.dictionary import UNKNOWN, Dictionary, Verdict
 from shared.columns import DecodedColumns, physical_digest
-from shared.conversion import ProfileTable
+from shared.conversion import ProfileTable, before_conversion, convertible
 from shared.readings import (
     FAILED_INFINITE,
     FAILED_NOT_A_NUMBER,
@@ -42,7 +42,6 @@ from shared.readings import (
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _OVERFLOW = status_byte(Status.CONVERSION_FAILED, Reason.CONVERSION_OVERFLOW)
-_DOMAIN = status_byte(Status.CONVERSION_FAILED, Reason.CONVERSION_DOMAIN)
 
 
 class Ask(Enum):
@@ -207,7 +206,7 @@ def _with_physical(resolved: Sequence[_Resolved], table: ProfileTable) -> list[F
     left_out = [one for one in resolved if one.content.physical_digest is not None]
     sent = _joined([one.sent for one in left_out], np.int64)
     raw = _joined([one.content.columns.raw for one in left_out], np.float64)
-    before = _as_before_conversion(_joined([one.content.columns.status for one in left_out], np.uint8))
+    before = before_conversion(_joined([one.content.columns.status for one in left_out], np.uint8))
     physical, status = table.convert(np.maximum(sent, 0).astype(np.uint32), raw, before)
     physical[(status & 0x0F) != Status.CONVERTED] = np.nan
     columns: list[Float64 | None] = []
@@ -229,12 +228,6 @@ def _is_as_sent(one: _Resolved, derived: Float64) -> bool:
     """
     comparable = not len(one.sent) or int(one.sent.min()) != UNKNOWN
     return not comparable or physical_digest(derived) == one.content.physical_digest
-
-
-def _as_before_conversion(status: UInt8) -> UInt8:
-    """Status bytes with what a conversion made of them taken back; other failures stay."""
-    undone = (status == Status.CONVERTED) | (status == _OVERFLOW) | (status == _DOMAIN)
-    return np.where(undone, np.uint8(Status.RAW_ONLY), status)
 
 
 def _settle(
@@ -271,15 +264,14 @@ def _converted(
     raw: Float64, physical: Float64, status: UInt8, sent: Int64, expected: Int64, table: ProfileTable
 ) -> tuple[Float64, UInt8, Int64]:
     kind = status & 0x0F
-    provided = kind == Status.CLIENT_PROVIDED
-    failed_before = (status >= 16) & (status != _OVERFLOW) & (status != _DOMAIN)
+    ours = convertible(status)
     stale = (sent != expected) | ((kind == Status.RAW_ONLY) & (expected != 0))
     stale |= (kind == Status.CONVERTED) & np.isnan(physical)
-    again = np.flatnonzero(stale & ~provided & ~failed_before)
-    profile = np.where(provided | failed_before, np.maximum(sent, 0), expected)
+    again = np.flatnonzero(stale & ours)
+    profile = np.where(ours, expected, np.maximum(sent, 0))
     if len(again):
         physical, status = physical.copy(), status.copy()
-        cleared = _as_before_conversion(status[again])
+        cleared = before_conversion(status[again])
         physical[again], status[again] = table.convert(expected[again].astype(np.uint32), raw[again], cleared)
     return physical, status, profile
 
