@@ -30,8 +30,8 @@ from hub.errors import install_error_handlers
 from hub.events import routes as event_routes
 from hub.events import webhook_routes
 from hub.experiments import routes as experiment_routes
+from hub.ingest import import_routes, set_aside_routes
 from hub.ingest import routes as ingest_routes
-from hub.ingest import set_aside_routes
 from hub.metrics import Metrics
 from hub.openapi import openapi_document
 from hub.portal.files import portal_router
@@ -64,6 +64,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     session_routes.router,
     agent_routes.router,
     epoch_routes.router,
+    import_routes.router,
     ingest_routes.router,
     set_aside_routes.router,
     telemetry_routes.router,
@@ -102,7 +103,10 @@ def _add_middleware(app: FastAPI, settings: HubSettings, metrics: Metrics) -> No
         BodyLimit,
         bytes_max=settings.body_bytes_max,
         timeout_s=settings.body_timeout_s,
-        uploads=Uploads(run_content_routes.UPLOAD_PATH, settings.artifact_bytes_max),
+        uploads=(
+            Uploads(run_content_routes.UPLOAD_PATH, settings.artifact_bytes_max),
+            Uploads(import_routes.IMPORT_PATH, settings.agent_import_bytes_max, "POST"),
+        ),
     )
     if settings.cors_origins:
         app.add_middleware(

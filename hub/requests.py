@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -137,15 +138,16 @@ class Uploads:
     """Requests whose bodies are read as they come, and may be larger than others.
 
     Attributes:
-        path: of PUT requests.
+        path: of requests with this method.
     """
 
     path: re.Pattern[str]
     bytes_max: int
+    method: str = "PUT"
 
     def take(self, scope: Scope) -> bool:
         """Whether a request is one of these."""
-        return scope["method"] == "PUT" and self.path.fullmatch(scope["path"]) is not None
+        return scope["method"] == self.method and self.path.fullmatch(scope["path"]) is not None
 
 
 class BodyLimit:
@@ -156,7 +158,7 @@ class BodyLimit:
         uploads: which requests have another limit.
     """
 
-    def __init__(self, app: ASGIApp, *, bytes_max: int, timeout_s: float, uploads: Uploads | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, bytes_max: int, timeout_s: float, uploads: Sequence[Uploads] = ()) -> None:
         self._app = app
         self._bytes_max = bytes_max
         self._timeout_s = timeout_s
@@ -166,7 +168,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        bytes_max = self._uploads.bytes_max if self._uploads and self._uploads.take(scope) else self._bytes_max
+        bytes_max = next((one.bytes_max for one in self._uploads if one.take(scope)), self._bytes_max)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and (len(declared) > 18 or int(declared) > bytes_max):
             raise _too_large(bytes_max)

@@ -22,6 +22,7 @@ class Arrival:
         size_bytes: on the wire.
         correction_us: what has been added to the times.
         placing: whether the place of its clock segment is known.
+        imported: it was brought by an owner, and is taken whatever its agent may do.
     """
 
     header: Header
@@ -29,6 +30,7 @@ class Arrival:
     size_bytes: int
     correction_us: int = 0
     placing: Placing = Placing.PLACED
+    imported: bool = False
 
     @property
     def agent_id(self) -> UUID:

@@ -45,10 +45,16 @@ PostKey: TypeAlias = tuple[UUID, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An enrolled agent."""
+    """An agent.
+
+    Attributes:
+        is_welcome: whether its batches are taken: it is enrolled, or retired and may still deliver.
+        is_answered: whether it is told of those that are not: one that is compromised hears nothing.
+    """
 
     project_id: UUID
     is_welcome: bool
+    is_answered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,7 @@ class Catalogue:
         known = {agent_id: self._agents[agent_id] for agent_id in wanted & self._agents.keys()}
         if wanted - known.keys():
             for row in await connection.fetch(sql.AGENTS, list(wanted - known.keys())):
-                known[row["id"]] = Agent(row["project_id"], row["status"] == "enrolled")
+                known[row["id"]] = Agent(row["project_id"], row["is_welcome"], row["status"] != "compromised")
         self._agents.update(known)
         return known
 

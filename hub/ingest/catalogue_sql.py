@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ENTER = "select enter_ingest($1::integer[])"
 
-AGENTS = "select id, project_id, status from agents where id = any($1::uuid[])"
+AGENTS = "select id, project_id, status, refused_since is null as is_welcome from agents where id = any($1::uuid[])"
 
 # Partitions are dropped one after the other, so most of their ranges join up.
 DROPPED = """

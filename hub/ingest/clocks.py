@@ -73,7 +73,8 @@ where e.agent_id = (select agent_id from epochs where id = $1)
 """
 _PROCESS = """
 select (extract(epoch from a.enrolled_at) * 1000000)::bigint as enrolled_us,
-       exists (select from epochs n where n.agent_id = e.agent_id and n.previous_epoch = e.epoch) as ended
+       a.refused_since is not null
+           or exists (select from epochs n where n.agent_id = e.agent_id and n.previous_epoch = e.epoch) as ended
 from epochs e join agents a on a.id = e.agent_id
 where e.id = $1
 """

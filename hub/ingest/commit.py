@@ -42,6 +42,8 @@ class Answer(Enum):
     LATER = "later"
     PHYSICAL = "physical"
     UNSUPPORTED_VERSION = "unsupported_version"
+    UNANSWERED = "unanswered"
+    """Refused without a word: its agent is compromised."""
 
 
 NOTHING = Outcome(0)
@@ -153,12 +155,15 @@ class GroupCommit:
         self._settled[place] = Settled(self._items[place], answer, outcome)
 
     async def _refuse_strangers(self, connection: Connection, epoch_of: dict[EpochKey, int]) -> None:
-        agents = await self._catalogue.load_agents(connection, {agent_id for agent_id, _ in epoch_of})
+        agents = await self._catalogue.load_agents(connection, {agent_id for agent_id, _ in self._keys()})
         for place, item in self._open():
-            if isinstance(item, Arrival):
-                agent = agents.get(item.agent_id)
-                if self._key(place) not in epoch_of or agent is None or not agent.is_welcome:
-                    self._settle(place, Answer.NOT_YOURS)
+            if not isinstance(item, Arrival):
+                continue
+            agent = agents.get(item.agent_id)
+            welcome = agent is not None and (agent.is_welcome or item.imported)
+            if self._key(place) not in epoch_of or not welcome:
+                silent = agent is not None and not agent.is_answered
+                self._settle(place, Answer.UNANSWERED if silent else Answer.NOT_YOURS)
 
     async def _settle_known(self, connection: Connection, epoch_of: dict[EpochKey, int]) -> None:
         wanted = {

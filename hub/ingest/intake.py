@@ -14,10 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 from hub.ingest.arrivals import Arrival, Item, Outcome
+
+if TYPE_CHECKING:
+    from hub.ingest.commit import Settled
 
 GROUP_READINGS_MAX = 16_384
 """Readings in one transaction: what one block of ids covers."""
@@ -29,10 +32,25 @@ Identity: TypeAlias = tuple[UUID, bytes, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """An item on its way, and who waits for the outcome (nobody, for an agent's batch: it gets an acknowledgement)."""
+    """An item on its way, and who waits for it: for the outcome of a post, or for what becomes of an imported batch.
+
+    Nobody waits for what an agent itself sends: it gets an acknowledgement.
+    """
 
     item: Item
     outcome: asyncio.Future[Outcome] | None = None
+    settled: asyncio.Future[Settled] | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for it."""
+        return self.outcome is not None or self.settled is not None
+
+    def fail(self, error: Exception) -> None:
+        """Tell whoever waits that nothing came of it."""
+        for future in (self.outcome, self.settled):
+            if future is not None and not future.done():
+                future.set_exception(error)
 
     @property
     def lane(self) -> UUID:
@@ -84,13 +102,13 @@ class Intake:
             self._drained.clear()
             await self._drained.wait()
 
-    def add(self, entry: Entry) -> None:
-        """Queue an entry. The caller has looked whether there is room."""
+    def add(self, entry: Entry) -> bool:
+        """Queue an entry. The caller has looked whether there is room. Returns: whether it does not wait already."""
         identity = entry.identity
         if identity is not None:
             if identity in self._identities:
                 self.repeats += 1
-                return
+                return False
             self._identities.add(identity)
         self.readings += entry.item.readings
         self.items += 1
@@ -99,6 +117,7 @@ class Intake:
         if not lane.busy and len(lane.entries) == 1:
             self._ready.append(entry.lane)
             self._filled.set()
+        return True
 
     async def take(self) -> list[Entry]:
         """Wait for something and take what is there, up to the bounds of a group. Its lanes are then the taker's."""

@@ -70,22 +70,26 @@ class Preparation:
         new = [key for key in keys if key not in self._catalogue.epochs]
         if new:
             async with own.transaction() as connection:
-                self._catalogue.epochs.update(await open_epochs(connection, new))
+                imported = {(one.header.agent_id, one.header.epoch) for one in arrivals if one.imported}
+                self._catalogue.epochs.update(await open_epochs(connection, new, imported))
         items = await self._placed(items, own)
         await self._prepare_partitions(items, window_us)
         for arrival in arrivals:
             if isinstance(arrival.content, Dictionary) and arrival.content.series:
-                await self._register(arrival.agent_id, arrival.content.series)
+                await self._register(arrival, arrival.content.series)
         for item in items:
             if isinstance(item, Submission) and not self._catalogue.has_post((item.sensor_id, item.signals)):
                 async with own.transaction() as connection:
                     await open_signals(connection, item.sensor_id, item.signals)
         return items
 
-    async def _register(self, agent_id: UUID, entries: Sequence[SeriesEntry]) -> None:
+    async def _register(self, arrival: Arrival, entries: Sequence[SeriesEntry]) -> None:
+        agent_id, imported = arrival.agent_id, arrival.imported
         actor, now = Actor(ActorType.AGENT, agent_id), datetime.now(UTC)
         async with begin_change(self._database.pool, actor, now) as change:
-            for event in await register(change.connection, agent_id, entries, sensors_max=self._sensors_max):
+            for event in await register(
+                change.connection, agent_id, entries, sensors_max=self._sensors_max, imported=imported
+            ):
                 change.record(event)
 
     async def _placed(self, items: Sequence[Item], own: OwnConnection) -> Sequence[Item]:

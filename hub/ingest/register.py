@@ -7,7 +7,7 @@ binding stays as it is once made; a deleted name stays deleted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from uuid import UUID
 
 from hub.database.ids import uuid7
@@ -22,8 +22,8 @@ SIGNALS_PER_SENSOR_MAX = 1000
 _OPEN_EPOCHS = """
 insert into epochs (agent_id, epoch)
 select w.agent_id, w.epoch
-from unnest($1::uuid[], $2::bytea[]) as w (agent_id, epoch)
-join agents on agents.id = w.agent_id and agents.status = 'enrolled'
+from unnest($1::uuid[], $2::bytea[], $3::boolean[]) as w (agent_id, epoch, imported)
+join agents on agents.id = w.agent_id and (agents.refused_since is null or w.imported)
 order by w.agent_id, w.epoch
 on conflict (agent_id, epoch) do nothing
 """
@@ -32,7 +32,9 @@ select e.agent_id, e.epoch, e.id
 from unnest($1::uuid[], $2::bytea[]) as w (agent_id, epoch)
 join epochs e on e.agent_id = w.agent_id and e.epoch = w.epoch
 """
-_LOCK_AGENT = "select project_id from agents where id = $1 and status = 'enrolled' for no key update"
+_LOCK_AGENT = """
+select project_id from agents where id = $1 and (refused_since is null or $2) for no key update
+"""
 _BOUND = "select sensor_name from agent_bindings where agent_id = $1 and sensor_name = any($2::text[])"
 _BINDING_COUNTS = """
 select count(*) filter (where state = 'bound') as bound, count(*) filter (where state = 'refused') as refused
@@ -93,25 +95,28 @@ on conflict (sensor_id, signal) do nothing
 """
 
 
-async def open_epochs(connection: Connection, keys: Sequence[tuple[UUID, bytes]]) -> dict[tuple[UUID, bytes], int]:
-    """Ids of epochs, made where they are new. Those of agents that are not enrolled are missing."""
+async def open_epochs(
+    connection: Connection, keys: Sequence[tuple[UUID, bytes]], imported: Container[tuple[UUID, bytes]] = ()
+) -> dict[tuple[UUID, bytes], int]:
+    """Ids of epochs, made where they are new. Those of strangers and of refused agents are missing, unless imported."""
     agents, epochs = [agent_id for agent_id, _ in keys], [epoch for _, epoch in keys]
-    await connection.execute(_OPEN_EPOCHS, agents, epochs)
+    await connection.execute(_OPEN_EPOCHS, agents, epochs, [key in imported for key in keys])
     return {(row["agent_id"], row["epoch"]): row["id"] for row in await connection.fetch(_EPOCH_IDS, agents, epochs)}
 
 
 async def register(
-    connection: Connection, agent_id: UUID, entries: Sequence[SeriesEntry], *, sensors_max: int
+    connection: Connection, agent_id: UUID, entries: Sequence[SeriesEntry], *, sensors_max: int, imported: bool = False
 ) -> list[NewEvent]:
     """Bind the sensors that an agent names, registering those that nobody knows, and make their series.
 
     Args:
         connection: in a transaction.
         sensors_max: sensors that one agent may have; names beyond it are refused.
+        imported: an owner brings this, whatever the agent itself may do.
 
     Returns: what is to be told of it.
     """
-    project_id = await connection.fetchval(_LOCK_AGENT, agent_id)
+    project_id = await connection.fetchval(_LOCK_AGENT, agent_id, imported)
     if project_id is None:
         return []
     units = {entry.sensor: entry.unit for entry in reversed(entries)}

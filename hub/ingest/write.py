@@ -162,6 +162,15 @@ class IngestWriter:
         """Queue an agent's batch; its answer goes to the agent. After `room`."""
         self._intake.add(Entry(arrival))
 
+    def bring(self, arrival: Arrival) -> asyncio.Future[Settled] | None:
+        """Queue a batch that an owner imports; its agent hears nothing of it. After `room`.
+
+        Returns: what becomes of it (it fails with StorageUnavailable, or with whatever speaks against the batch); None
+            while the same batch waits already.
+        """
+        settled: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
+        return settled if self._intake.add(Entry(arrival, settled=settled)) else None
+
     def submit(self, submission: Submission) -> asyncio.Future[Outcome]:
         """Queue a sensor's post.
 
@@ -195,7 +204,7 @@ class IngestWriter:
                 finally:
                     self._intake.done(group)
                     for entry in group:
-                        _fail(entry, StorageUnavailable("the hub is shutting down"))
+                        entry.fail(StorageUnavailable("the hub is shutting down"))
         finally:
             await own.give_back()
 
@@ -218,7 +227,7 @@ class IngestWriter:
             except StorageUnavailable as error:
                 self._note_away(error)
                 if attempts >= _POST_ATTEMPTS_MAX:
-                    group = _without_posts(group, error)
+                    group = _without_awaited(group, error)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(2 * pause_s, self._settings.ingest_retry_s_max)
             except asyncpg.UniqueViolationError as error:
@@ -253,7 +262,7 @@ class IngestWriter:
         entry = group[0]
         self._batches.add(answer="failed")
         log.error("event=batch_failed lane=%s identity=%s", entry.lane, entry.identity, exc_info=error)
-        _fail(entry, error)
+        entry.fail(error)
 
     async def _commit(self, items: Sequence[Item], own: OwnConnection, *, careful: bool) -> list[Settled]:
         started_s = self._clock.monotonic_s()
@@ -313,11 +322,17 @@ class IngestWriter:
         return past_us, now_us + self._settings.future_skew_s * 1_000_000
 
     def _acknowledge(self, incarnation: UUID, settled: Collection[Settled]) -> None:
-        headers = [(one.item.header, one.answer) for one in settled if isinstance(one.item, Arrival)]
+        batches = [(one.item, one.answer) for one in settled if isinstance(one.item, Arrival)]
+        told = [(item.header, answer) for item, answer in batches if not item.imported]
         self.acknowledger.tell(
-            incarnation, [BatchAnswer(header.agent_id, header.epoch, header.seq, answer) for header, answer in headers]
+            incarnation,
+            [
+                BatchAnswer(header.agent_id, header.epoch, header.seq, answer)
+                for header, answer in told
+                if answer is not Answer.UNANSWERED
+            ],
         )
-        for answer, count in Counter(answer for _, answer in headers).items():
+        for answer, count in Counter(answer for _, answer in batches).items():
             self._batches.add(count, answer=answer.value)
         self._readings.add(sum(one.outcome.new for one in settled), outcome="stored")
         self._readings.add(sum(one.outcome.repeated for one in settled), outcome="repeated")
@@ -328,6 +343,8 @@ class IngestWriter:
 
     def _answer(self, group: Sequence[Entry], settled: Sequence[Settled]) -> None:
         for entry, one in zip(group, settled, strict=True):
+            if entry.settled is not None and not entry.settled.done():
+                entry.settled.set_result(one)
             if entry.outcome is None or entry.outcome.done():
                 continue
             if one.answer is Answer.COMMITTED:
@@ -367,12 +384,7 @@ class IngestWriter:
             await asyncio.sleep(1 / _ANNOUNCE_HZ)
 
 
-def _without_posts(group: list[Entry], error: Exception) -> list[Entry]:
+def _without_awaited(group: list[Entry], error: Exception) -> list[Entry]:
     for entry in group:
-        _fail(entry, error)
-    return [entry for entry in group if entry.outcome is None]
-
-
-def _fail(entry: Entry, error: Exception) -> None:
-    if entry.outcome is not None and not entry.outcome.done():
-        entry.outcome.set_exception(error)
+        entry.fail(error)
+    return [entry for entry in group if not entry.is_awaited]

@@ -124,7 +124,7 @@ async def test_batches_of_strangers_and_of_retired_agents_are_refused(room: Room
     async with room.writing() as writer:
         await room.send(writer, retired, retired.dictionary("oven"))
         async with transaction(room.bench.pool) as connection:
-            await connection.execute("update agents set status = 'retired'")
+            await connection.execute("update agents set status = 'retired', refused_since = now()")
         writer.offer(retired.data(columns([1], [NOW_US], [1.0])))
         writer.offer(stranger.opening())
         await room.publisher.until(lambda: sum(len(ack.refused) for _, ack in room.publisher.acks) == 2)
