@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from hub.database.pool import Connection
@@ -17,6 +19,12 @@ def sensor_event(event_type: str, view: SensorView) -> NewEvent:
     """Something that was done to a sensor, with what it is now, or was last."""
     payload = {"sensor_id": str(view.id), **view.model_dump(mode="json")}
     return NewEvent(event_type, SubjectType.SENSOR, view.id, view.project_id, payload)
+
+
+def deletion_event(view: SensorView, session_ids: Sequence[UUID]) -> NewEvent:
+    """A sensor is gone, and with it its part in these sessions."""
+    event = sensor_event("sensor.deleted", view)
+    return replace(event, payload={**event.payload, "capture_session_ids": [str(one) for one in session_ids]})
 
 
 def shared_event(event_type: str, row: Row, other_project_id: UUID) -> NewEvent:

@@ -19,7 +19,8 @@ from hub.fields import QueryText
 from hub.paging import Paging
 from hub.sensors import profiles, store, tokens
 from hub.sensors.access import find_sensor, last_heard, unique_names, view_sensor
-from hub.sensors.history import profile_event, publication_events, sensor_event, shared_event
+from hub.sensors.history import deletion_event, profile_event, publication_events, sensor_event, shared_event
+from hub.sensors.participation import removable_from
 from hub.sensors.profile_routes import router as profile_router
 from hub.sensors.rules import ConnectionStatus, SensorStatus, connection_status
 from hub.sensors.store import SensorFilter
@@ -149,12 +150,17 @@ async def change_sensor(
 
 @router.delete("/{sensor_id}", status_code=204, dependencies=[rule(EDITOR)])
 async def delete_sensor(services: CurrentServices, changes: CurrentChanges, user: CurrentUser, sensor_id: UUID) -> None:
-    """Remove a sensor; its readings cannot be reached from then on, its name is free, agents stop sending it."""
+    """Remove a sensor; its readings cannot be reached from then on, its name is free, agents stop sending it.
+
+    Refused while it takes part in a session that is running or backfilling. Decommissioning keeps the readings.
+    """
     async with changes.begin() as change:
+        await store.lock_starts(change.connection)
         await store.lock_catalogue(change.connection)
         row = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
+        sessions = await removable_from(change.connection, sensor_id)
         await store.delete(change.connection, sensor_id)
-        change.record(sensor_event("sensor.deleted", view_sensor(services, row)))
+        change.record(deletion_event(view_sensor(services, row), sessions))
     services.live.forget(sensor_id)
 
 

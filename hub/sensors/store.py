@@ -20,6 +20,9 @@ else:
 # writes, and touches rows of sensors itself.
 _LOCK_CATALOGUE = "select pg_advisory_xact_lock(1280459057, 1)"
 
+# Whoever starts a session takes this lock before he looks for sensors (hub.sessions.store). Before the catalogue lock.
+_LOCK_STARTS = "select pg_advisory_xact_lock(1280459057, 3)"
+
 _COLUMNS = """
     s.id, s.project_id, s.name, s.type, s.input_unit, s.display_unit, s.status, s.token_preview, s.last_heartbeat,
     s.active_profile_id, s.calibration_notes, s.created_at, s.updated_at
@@ -73,6 +76,14 @@ _CHANGE = """
 """
 _SET_TOKEN = "update sensors set token_hash = $2, token_preview = $3, updated_at = $4 where id = $1"
 
+_SESSIONS = """
+    select c.id, c.run_id, c.ordinal_number, c.status
+    from session_sensors w join capture_sessions c on c.id = w.session_id
+    where w.sensor_id = $1 order by c.id
+"""
+_DELETE_WINDOWS = "delete from session_sensors where sensor_id = $1"
+_DELETE_NAMED = "delete from named_readings where sensor_id = $1"
+_DELETE_LATE = "delete from late_posts where sensor_id = $1"
 _FORGET_NAMES = "update agent_bindings set state = 'deleted', sensor_id = null where sensor_id = $1"
 _DELETE_AGGREGATES = "delete from aggregates_1m where series_id in (select id from series where sensor_id = $1)"
 _DELETE_METAS = "delete from reading_meta where series_id in (select id from series where sensor_id = $1)"
@@ -112,6 +123,16 @@ class SensorFilter:
 async def lock_catalogue(connection: Connection) -> None:
     """Keep ingest out until the transaction ends; the first thing in one that changes sensors or profiles."""
     await connection.execute(_LOCK_CATALOGUE)
+
+
+async def lock_starts(connection: Connection) -> None:
+    """Let no session start until the transaction ends; to be taken before the catalogue lock."""
+    await connection.execute(_LOCK_STARTS)
+
+
+async def sessions(connection: Connection, sensor_id: UUID) -> list[Row]:
+    """(id, run_id, ordinal_number, status) of the sessions that a sensor takes or took part in."""
+    return await connection.fetch(_SESSIONS, sensor_id)
 
 
 async def page(connection: Connection, wanted: SensorFilter, limit: int, offset: int) -> tuple[list[Row], int]:
@@ -195,12 +216,22 @@ async def remove_project(connection: Connection, sensor_id: UUID, project_id: UU
 
 
 async def delete(connection: Connection, sensor_id: UUID) -> None:
-    """Remove a sensor, its profiles, series and aggregates.
+    """Remove a sensor, its profiles, series and aggregates, and its part in sessions, all of which must have ended.
 
     Agents that send under its name are told to stop (the binding stays, as `deleted`). The readings themselves are out
     of reach from then on, as nothing names their series any more, and go when retention drops their time: to find and
     delete them one by one would rewrite every partition they are in, compressed ones too.
     """
-    statements = (_FORGET_NAMES, _DELETE_AGGREGATES, _DELETE_METAS, _DELETE_SERIES, _UNSET_PROFILE, _DELETE)
+    statements = (
+        _FORGET_NAMES,
+        _DELETE_WINDOWS,
+        _DELETE_NAMED,
+        _DELETE_LATE,
+        _DELETE_AGGREGATES,
+        _DELETE_METAS,
+        _DELETE_SERIES,
+        _UNSET_PROFILE,
+        _DELETE,
+    )
     for statement in statements:
         await connection.execute(statement, sensor_id)
