@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="how much waits, and what is in quarantine (the default)")
     export = commands.add_parser("export", help="write quarantined batches to FILE, for `labrelay wire decode`")
     export.add_argument("file", type=Path, metavar="FILE")
+    export.add_argument("--all", action="store_true", help="all that is on the disk, for an import at the hub")
     resend = commands.add_parser("resend", help="offer quarantined batches to the hub again")
     discard = commands.add_parser("discard", help="delete quarantined batches for good")
     for command in (export, resend, discard):
@@ -61,7 +62,8 @@ async def _run(arguments: argparse.Namespace, data_dir: Path) -> int:
         _leave_damage_to_the_agent(path)
         async with _opened(path, write=arguments.command in ("resend", "discard")) as db:
             if arguments.command == "export":
-                return await _export(db, arguments.file, arguments.batch)
+                chosen = await _everything(db) if arguments.all else await _chosen(db, arguments.batch)
+                return await _export(db, arguments.file, chosen)
             if arguments.command in ("resend", "discard"):
                 return await _request(db, arguments)
             return await _list(db)
@@ -123,9 +125,8 @@ async def _list(db: aiosqlite.Connection) -> int:
     return 0
 
 
-async def _export(db: aiosqlite.Connection, file: Path, ids: list[int] | None) -> int:
+async def _export(db: aiosqlite.Connection, file: Path, chosen: list[int]) -> int:
     """Write the batches' bytes, one behind the other: the wire's own form."""
-    chosen = await _chosen(db, ids)
     written = 0
     try:
         with file.open("xb") as target:
@@ -138,7 +139,7 @@ async def _export(db: aiosqlite.Connection, file: Path, ids: list[int] | None) -
             os.fsync(target.fileno())
     except OSError as error:
         raise SpoolUnavailable(f"{file} cannot be written: {error.strerror}") from error
-    print(f"{len(chosen)} batches, {written} bytes written to {file}; they stay in quarantine")
+    print(f"{len(chosen)} batches, {written} bytes written to {file}; they stay in the spool")
     return 0
 
 
@@ -152,6 +153,11 @@ async def _request(db: aiosqlite.Connection, arguments: argparse.Namespace) -> i
     await db.commit()
     print(f"{len(chosen)} batches: {arguments.command} requested; the agent does it within seconds, or when it starts")
     return 0
+
+
+async def _everything(db: aiosqlite.Connection) -> list[int]:
+    """All batches, in the order in which they were taken: dictionaries come before what refers to them."""
+    return [int(row[0]) for row in await db.execute_fetchall("SELECT id FROM batches ORDER BY id")]
 
 
 async def _chosen(db: aiosqlite.Connection, ids: list[int] | None) -> list[int]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.spool.cli import main
+from hub.ingest.spool_file import SpoolFile
 from shared import wire
 from tests.agent.spool.readings import batch, open_spool
 
@@ -33,6 +34,13 @@ def test_export_writes_what_the_wire_decoder_reads(folder: Path, tmp_path: Path)
     assert main(["export", str(target)], folder) == 0
     assert [described["seq"] for described in wire.describe(target.read_bytes())] == [3, 4]
     assert main(["export", str(target)], folder) == 1, "an existing file is left alone"
+
+
+def test_export_of_everything_is_all_that_a_hub_needs(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "all.lrb"
+    assert main(["export", "--all", str(target)], folder) == 0
+    found = list(SpoolFile().feed(target.read_bytes()))
+    assert [one.batch.header.seq for one in found if one.batch is not None] == [1, 2, 3, 4, 5]
 
 
 def test_resend_and_discard_are_requests_that_the_agent_carries_out(folder: Path) -> None:
