@@ -35,6 +35,7 @@ class GapRecord:
         readings: how many, -1 where it does not say.
         counts: by point.
         batches: epoch, first and last seq.
+        identity: its own.
     """
 
     agent: int
@@ -44,6 +45,7 @@ class GapRecord:
     readings: int = -1
     counts: Counter[int] = field(default_factory=Counter)
     batches: tuple[tuple[bytes, int, int], ...] = ()
+    identity: Identity = (b"", 0)
 
     def names(self, identity: Identity) -> bool:
         """Whether it says that this batch will not come."""
@@ -100,7 +102,8 @@ def miscounted(
     """By how many readings the quota's records are wrong, and how.
 
     A batch may be dropped although the hub has it: its acknowledgement was on the way. So a record may say more than is
-    missing, but no more than such batches held.
+    missing, but no more than such batches held. A record that another one names was joined with that one: a damaged
+    file may give it back.
 
     Args:
         missing: what is stored nowhere.
@@ -108,7 +111,9 @@ def miscounted(
         first: number with which the comparison begins; records about what lies before are left alone, all of them if
             one lies on either side.
     """
-    records = [(gap, dict(named(gap, evidence))) for gap in gaps if gap.cause in QUOTA]
+    own = [gap for gap in gaps if gap.cause in QUOTA]
+    own = [gap for gap in own if not any(other.names(gap.identity) for other in own)]
+    records = [(gap, dict(named(gap, evidence))) for gap in own]
     records = [(gap, batches) for gap, batches in records if any(batch.last >= first for batch in batches.values())]
     batches = {identity: batch for _, some in records for identity, batch in some.items()}
     if not batches or min(batch.first for batch in batches.values()) < first:

@@ -32,7 +32,7 @@ _COPY_HEADER_BYTES, _COPY_TRAILER_BYTES = 19, 2
 _NONE: Keys = np.empty(0, np.int64)
 _NAME = re.compile(r"bench_(\w)\.p(\d+)")
 _GAPS = """
-select a.name, g.epoch_id, g.cause, g.record::text as record
+select a.name, e.epoch, g.epoch_id, g.seq, g.cause, g.record::text as record
 from gaps g join epochs e on e.id = g.epoch_id join agents a on a.id = e.agent_id
 """
 _NAMES = "select epoch_id, ref, sensor_name from dictionary_series where epoch_id = any($1::integer[])"
@@ -175,4 +175,6 @@ def _gap(
         counts[int(name[2]) if name else -1] += count
     batches = tuple((bytes.fromhex(epoch), first, last) for epoch, first, last in record.get("batches", ()))
     times = record["from_us"], record["to_us"]
-    return GapRecord(agents.index(row["name"]), row["cause"], *times, record.get("readings", -1), counts, batches)
+    identity = (bytes(row["epoch"]), row["seq"])
+    readings = record.get("readings", -1)
+    return GapRecord(agents.index(row["name"]), row["cause"], *times, readings, counts, batches, identity)

@@ -182,6 +182,14 @@ class TestQuota:
         evidence = taken((1, 2, 3, 4, 5, 6, 7, 8), (1, 3, 5, 7), (1, 5))
         assert verdict(evidence, stored(1, 5, gaps=thinned)) == (0, 0, 0)
 
+    def test_counts_once_what_two_records_say_if_one_was_joined_with_the_other(self) -> None:
+        joined = gap("quota_oldest", 2, 2, 2)
+        both = replace(gap("quota_oldest", 2, 3, 3), batches=((EPOCH, 2, 3), (EPOCH, 9, 9)))
+        evidence, kept = taken((1,), (2, 3), (4,), (5,)), (1, 5)
+        assert verdict(evidence, stored(*kept, gaps=(both,))) == (0, 0, 0)
+        assert verdict(evidence, stored(*kept, gaps=(replace(joined, identity=(EPOCH, 9)), both))) == (0, 0, 0)
+        assert verdict(evidence, stored(*kept, gaps=(replace(joined, identity=(EPOCH, 8)), both))) == (0, 0, 2)
+
     def test_excuses_no_batch_that_is_not_named(self) -> None:
         records = stored(1, 4, gaps=(gap("quota_oldest", 2, 2, 1),))
         assert verdict(taken((1, 2), (3,), (4,)), records) == (1, 0, 1)
