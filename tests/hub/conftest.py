@@ -78,12 +78,12 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hub_settings(database_url: str, tmp_path: Path, cheap_hashes: None) -> dict[str, Any]:
+def hub_settings(hub_database_url: str, tmp_path: Path, cheap_hashes: None) -> dict[str, Any]:
     """Settings of a hub whose broker is not there."""
     password_file = tmp_path / "admin-password"
     password_file.write_text(f"{ADMIN_PASSWORD}\n")
     return {
-        "database_url": SecretStr(database_url),
+        "database_url": SecretStr(hub_database_url),
         "mqtt_port": 1,
         "retention_days": 0,
         "registration": "open",
