@@ -14,6 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 from hub.ingest.commit import Answer
+from hub.ingest.window import Window
 from shared import messages, topics
 from shared.clock import Clock
 from shared.errors import LinkUnavailable
@@ -22,9 +23,6 @@ from shared.messages import Ack, EpochRange, Refusal
 AGENTS_MAX = 10_000
 ANSWERS_PER_AGENT_MAX = 4096
 """Unsent answers that are kept; what is dropped is offered again."""
-WINDOW_BATCHES_MIN, WINDOW_BATCHES_MAX = 4, 64
-ACTIVE_S = 60.0
-"""An agent that sent something within this time takes part in the window."""
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +60,9 @@ class Acknowledger:
 
     def __init__(self, publisher: Publisher, clock: Clock, *, window_batches: int) -> None:
         self._publisher = publisher
-        self._clock = clock
-        self._window_batches = window_batches
+        self._window = Window(clock, batches=window_batches)
         self._pending: dict[UUID, _Pending] = {}
         self._filled = asyncio.Event()
-        self._active: dict[UUID, float] = {}
         self.sent = 0
         """Messages sent."""
         self.dropped = 0
@@ -74,9 +70,7 @@ class Acknowledger:
 
     def tell(self, incarnation: UUID, answers: Iterable[BatchAnswer]) -> None:
         """Queue answers that hold for this incarnation of the database."""
-        now_s = self._clock.monotonic_s()
         for answer in answers:
-            self._active[answer.agent_id] = now_s
             pending = self._pending.get(answer.agent_id)
             if pending is None or pending.incarnation != incarnation:
                 if pending is None and len(self._pending) >= AGENTS_MAX:
@@ -96,21 +90,15 @@ class Acknowledger:
             await self._filled.wait()
             self._filled.clear()
             pending, self._pending = self._pending, {}
-            window = self._window()
+            self._window.note({agent_id: len(own.answers) for agent_id, own in pending.items()})
+            grants = self._window.grants()
             for agent_id, own in pending.items():
                 try:
-                    payload = messages.encode(ack_of(own.incarnation, own.answers, window))
+                    payload = messages.encode(ack_of(own.incarnation, own.answers, grants.of(agent_id)))
                     await self._publisher.publish(topics.down(agent_id, "ack"), payload)
                     self.sent += 1
                 except LinkUnavailable:
                     self.dropped += len(own.answers)
-
-    def _window(self) -> int:
-        since_s = self._clock.monotonic_s() - ACTIVE_S
-        if len(self._active) > 1:
-            self._active = {agent: at_s for agent, at_s in self._active.items() if at_s >= since_s}
-        share = self._window_batches // max(len(self._active), 1)
-        return min(max(share, WINDOW_BATCHES_MIN), WINDOW_BATCHES_MAX)
 
 
 def ack_of(incarnation: UUID, answers: Iterable[BatchAnswer], window_batches: int) -> Ack:
