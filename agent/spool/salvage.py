@@ -27,8 +27,9 @@ import msgspec
 from agent.spool.batch import Standing
 from agent.spool.carve import carve, carve_log
 from agent.spool.connection import connect
-from agent.spool.merge import INDEX_SUFFIX, LOG_SUFFIX, merge
+from agent.spool.merge import LOG_SUFFIX, merge
 from agent.spool.store import Epoch, Row, Store
+from agent.spool.wal_index import INDEX_SUFFIX
 from shared.errors import SpoolUnavailable, WireError
 from shared.records import Gap
 from shared.wire import Batch, Kind, decode
@@ -37,6 +38,7 @@ MISSES_MAX = 20_000
 """Ids looked up one by one behind a damaged page before what follows is given up."""
 RANGES_MAX = 2_000
 _SAVED_AT_ONCE = 500
+_DROPPED = ("quota_oldest", "quota_thin")
 _UNSAVED, _NEW = "unsaved", "saved.db"
 _GAP = "gap"
 _EPOCHS = (
@@ -68,7 +70,7 @@ def move_aside_and_save(path: Path, *, now_us: int) -> Salvaged:
     try:
         aside = _unsaved(path) or path.with_name(f"{path.stem}.damaged-{now_us}")
         _move(path, aside)
-        merge(aside / path.name)
+        merge(aside / path.name, path)
     except OSError as error:  # on Windows, as long as another connection has it open
         raise SpoolUnavailable(f"{path} is damaged and cannot be moved aside: {error}") from error
     new = aside / _NEW
@@ -137,6 +139,7 @@ def _save(damaged: Path, store: Store) -> set[tuple[bytes, int]]:
         for found in (carve(damaged), carve_log(damaged.with_name(damaged.name + LOG_SUFFIX), damaged)):
             for chunk in _chunks((0, content) for content in found):
                 target.write(chunk)
+        target.let_go_again()
         return target.saved
 
 
@@ -153,6 +156,7 @@ class _Target:
         self._db = db
         self._store = store
         self._refs: dict[bytes, int] = {}
+        self._carved: dict[tuple[bytes, int], int] = {}
         with store.transaction():
             for epoch, *how_far in _readable(db, _EPOCHS):
                 self._refs[epoch] = store.add_epoch(epoch, *how_far)
@@ -170,11 +174,30 @@ class _Target:
                 if (batch.header.epoch, batch.header.seq) not in self.saved:
                     self._insert(batch_id, batch, content)
 
+    def let_go_again(self) -> None:
+        """Leave out, of what SQLite did not find, what the quota had dropped: its records say that it will not come."""
+        named: dict[str, list[tuple[int, int]]] = {}
+        with self._store.transaction():
+            for row in self._store.records(Kind.GAP):
+                record = decode(self._store.content(row.id)).content
+                if isinstance(record, Gap) and record.cause in _DROPPED:
+                    for epoch, first, last in record.batches:
+                        named.setdefault(epoch, []).append((first, last))
+            self._store.delete(
+                [
+                    batch_id
+                    for (epoch, seq), batch_id in self._carved.items()
+                    if any(first <= seq <= last for first, last in named.get(epoch.hex(), ()))
+                ]
+            )
+
     def _insert(self, batch_id: int, batch: Batch, content: bytes) -> None:
         header = batch.header
         row = Row(batch_id, self._epoch_ref(batch), header.seq, header.kind, *_extent(batch), 0)
         standing = _standing(self._db, batch_id)
-        self._store.insert(row, content, standing)
+        new_id = self._store.insert(row, content, standing)
+        if not batch_id:
+            self._carved[header.epoch, header.seq] = new_id
         if standing is Standing.ACKED:
             self._store.date(row.epoch_ref, header.seq, header.created_us)
         self.saved.add((header.epoch, header.seq))

@@ -77,6 +77,30 @@ def test_a_file_that_was_cut_off_is_replaced(tmp_path: Path, size: int) -> None:
     assert drain_and_go_on(tmp_path)[-1] == 1_000_000
 
 
+@pytest.mark.parametrize("policy", ["oldest", "thin"])
+def test_what_a_quota_has_dropped_does_not_come_back_from_a_damaged_file(tmp_path: Path, policy: str) -> None:
+    spool = open_spool(tmp_path, quota_bytes=256 * 1024, policy=policy)
+    for number in range(200):
+        spool.append([batch(number * 400 + part * 40, 40) for part in range(10)])
+    there = numbers(tmp_path)
+    said = sum(gap.readings for gap in gaps(tmp_path, f"quota_{policy}"))
+    assert len(there) + said == 80_000
+    left = tmp_path / "left"
+    left.mkdir()
+    for file in tmp_path.glob("spool.db*"):
+        (left / file.name).write_bytes(file.read_bytes())
+    spool.close()
+    log = bytearray((left / "spool.db-wal").read_bytes())
+    log[32 + 24 + 100] ^= 1
+    (left / "spool.db-wal").write_bytes(log)
+    saved = open_spool(left)
+    found = numbers(left)
+    saved.close()
+    assert list(left.glob("spool.damaged-*"))
+    assert set(found) <= set(there)
+    assert sum(gap.readings for gap in gaps(left, f"quota_{policy}")) <= said
+
+
 def test_a_file_of_something_else_is_moved_aside_and_reported(tmp_path: Path) -> None:
     (tmp_path / "spool.db").write_bytes(b"nothing of the kind" * 1000)
     spool = open_spool(tmp_path)
