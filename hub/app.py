@@ -36,6 +36,7 @@ from hub.metrics import Metrics
 from hub.openapi import openapi_document
 from hub.portal.files import portal_router
 from hub.projects import routes as project_routes
+from hub.recalculation import routes as recalculation_routes
 from hub.requests import BodyLimit, RequestContext, Uploads
 from hub.runs import batch_routes as run_batch_routes
 from hub.runs import routes as run_routes
@@ -61,6 +62,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     run_artifact_routes.router,
     run_content_routes.router,
     sensor_routes.router,
+    recalculation_routes.router,
     session_routes.router,
     agent_routes.router,
     epoch_routes.router,

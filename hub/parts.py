@@ -44,6 +44,7 @@ from hub.ingest.live import LiveLane
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
+from hub.recalculation.work import Recalculation
 from hub.runs.artifacts.contents import open_contents
 from hub.runs.artifacts.orphans import Orphans
 from hub.runs.auto_complete import complete_overdue
@@ -132,6 +133,7 @@ def _jobs(settings: HubSettings, services: Services) -> list[Job]:
     return [
         Job("id summaries", 1.0, summaries.once),
         Job("profile activation", 1.0, partial(activate_due, storage, clock)),
+        Job("recalculation", 1.0, Recalculation(storage, clock).once),
         Job("agents that come and go", 1.0, transitions.once),
         Job("revoked agents", 2.0, services.revocations.once),
         Job("broker rights of members", 2.0, services.member_rights.once),

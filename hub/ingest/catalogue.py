@@ -295,13 +295,16 @@ async def _sensors(connection: Connection, profiles: Profiles, sensor_ids: set[U
 
 async def _timelines(connection: Connection, profiles: Profiles, sensor_ids: list[UUID]) -> dict[UUID, Timeline]:
     terms: dict[UUID, list[Term]] = {}
-    for row in await connection.fetch(sql.PROFILES, sensor_ids):
+    rows = [*await connection.fetch(sql.PROFILES, sensor_ids), *await connection.fetch(sql.RULINGS, sensor_ids)]
+    for row in rows:
         profiles.add(row["id"], row["ref"], row["kind"], row["payload"])
         place = profiles.place(row["id"])
         if place != UNKNOWN:
             since_us = SINCE_EVER_US if row["valid_from"] is None else _us(row["valid_from"])
             until_us = FOR_EVER_US if row["valid_to"] is None else _us(row["valid_to"])
-            terms.setdefault(row["sensor_id"], []).append(Term(place, since_us, until_us))
+            decided_us = SINCE_EVER_US if row["decided_at"] is None else _us(row["decided_at"])
+            term = Term(place, since_us, until_us, decided_us, is_ruling=row["is_ruling"])
+            terms.setdefault(row["sensor_id"], []).append(term)
     return {sensor_id: Timeline(own) for sensor_id, own in terms.items()}
 
 

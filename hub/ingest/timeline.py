@@ -20,20 +20,25 @@ class Term:
 
     Attributes:
         profile: its place in the hub's `ProfileTable`, from 1.
+        decided_us: when it was published, or ruled.
+        is_ruling: whether a recalculation has decided it, over all that was published until then.
     """
 
     profile: int
     from_us: int = SINCE_EVER_US
     to_us: int = FOR_EVER_US
+    decided_us: int = SINCE_EVER_US
+    is_ruling: bool = False
 
 
 class Timeline:
     """The profiles of one sensor over time, without overlap: where two hold, the one that began later does.
 
-    Agents decide by the same rule, so that what they converted with is what is in force here.
+    Agents decide by the same rule, so that what they converted with is what is in force here. A recalculation rules for
+    a stretch of the past, of which they know nothing: its profile holds there until another one is published for it.
 
     Args:
-        terms: in any order; of two that began together the first holds.
+        terms: of two that began together the first holds, of rulings the last.
 
     Attributes:
         last_from_us, last_profile: from when on the last stretch holds, for ever, and what holds then.
@@ -61,6 +66,9 @@ class Timeline:
 
 def _holding_at(terms: Sequence[Term], start_us: int) -> int:
     holding = [term for term in terms if term.from_us <= start_us < term.to_us]
+    ruling = next((term for term in reversed(holding) if term.is_ruling), None)
+    if ruling is not None:
+        holding = [term for term in holding if not term.is_ruling and term.decided_us > ruling.decided_us] or [ruling]
     return max(holding, key=lambda term: term.from_us).profile if holding else NO_PROFILE
 
 

@@ -8,7 +8,7 @@ text; COPY takes no parameters, and the planner sees the actual ranges and leave
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,8 +40,9 @@ _ROW = np.dtype(
     ]
 )  # fmt: skip
 
-_COLUMNS = """r.id, r.series_id, r.time, coalesce(r.raw, 'NaN') as raw, coalesce(r.physical, 'NaN') as physical,
-       r.status, r.profile,
+_BARE = """r.id, r.series_id, r.time, coalesce(r.raw, 'NaN') as raw, coalesce(r.physical, 'NaN') as physical,
+       r.status, r.profile"""
+_COLUMNS = f"""{_BARE},
        exists (select from reading_meta m where m.series_id = r.series_id and m.time = r.time) as has_meta"""
 
 
@@ -185,6 +186,24 @@ async def scan(connection: Connection, where: Where, *, limit: int, descending: 
         connection,
         f"select {_COLUMNS} from (select * from readings r where {where.condition()} "
         f"order by r.id {direction} limit {int(limit)}) r order by r.id {direction}",
+    )
+
+
+async def scan_by_time(connection: Connection, where: Where, *, limit: int, latest: bool = False) -> Rows:
+    """At most `limit` readings, the earliest or the latest, in order of time; whether they have meta is not looked up.
+
+    One index each series has them in this order: give few series.
+
+    Raises: StorageUnavailable.
+    """
+    each = replace(where, series=None).condition()
+    series = ",".join(map(str, map(int, where.series or ())))
+    direction = "desc" if latest else "asc"
+    return await _copy(
+        connection,
+        f"select {_BARE}, false from (select r.* from unnest('{{{series}}}'::int[]) one, lateral ("
+        f"select * from readings r where r.series_id = one and {each} order by r.time {direction} limit {int(limit)}"
+        f") r order by r.time {direction}, r.series_id limit {int(limit)}) r order by r.time, r.series_id",
     )
 
 

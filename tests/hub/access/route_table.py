@@ -21,6 +21,9 @@ POST   /api/v1/agents/{agent_id}/epochs/{epoch}/close                           
 POST   /api/v1/agents/{agent_id}/import                                             401 404 403 403 200 404 401 401
 POST   /api/v1/agents/{agent_id}/retire                                             401 404 403 403 200 404 401 401
 POST   /api/v1/agents/{agent_id}/revoke                                             401 404 403 403 200 404 401 401
+GET    /api/v1/backfill-tasks                                                       401 404 200 200 200 404 401 401
+GET    /api/v1/backfill-tasks/{task_id}                                             401 404 200 200 200 404 401 401
+POST   /api/v1/backfill-tasks/{task_id}/cancel                                      401 404 403 200 200 404 401 401
 GET    /api/v1/events                                                               401 404 403 403 200 404 401 401
 GET    /api/v1/events/stream                                                        401 404 200 200 200 404 401 401
 GET    /api/v1/experiments                                                          401 404 200 200 200 404 401 401
@@ -76,7 +79,9 @@ PATCH  /api/v1/sensors/{sensor_id}                                              
 DELETE /api/v1/sensors/{sensor_id}                                                  401 404 403 204 204 404 401 401
 GET    /api/v1/sensors/{sensor_id}/conversion-profiles                              401 404 200 200 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles                              401 404 403 201 201 404 401 401
+POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/backfill        401 404 403 202 202 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/publish         401 404 403 403 200 404 401 401
+GET    /api/v1/sensors/{sensor_id}/previous-profiles                                401 404 200 200 200 404 401 401
 GET    /api/v1/sensors/{sensor_id}/projects                                         401 404 200 200 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/projects                                         401 404 403 201 201 404 401 401
 DELETE /api/v1/sensors/{sensor_id}/projects/{other_id}                              401 404 403 204 204 404 401 401
@@ -86,6 +91,7 @@ POST   /api/v1/set-aside/{aside_id}/discard                                     
 POST   /api/v1/set-aside/{aside_id}/release                                         401 404 403 403 200 404 401 401
 POST   /api/v1/telemetry                                                            401 401 401 401 401 401 202 401
 GET    /api/v1/telemetry/aggregated                                                 401 404 200 200 200 404 200 401
+GET    /api/v1/telemetry/export                                                     401 404 200 200 200 404 200 401
 GET    /api/v1/telemetry/query                                                      401 404 200 200 200 404 200 401
 GET    /api/v1/telemetry/stream                                                     401 404 200 200 200 404 200 401
 GET    /api/v1/users/search                                                         401 200 200 200 200 200 401 401
@@ -160,6 +166,10 @@ def _json(**fields: Any) -> Request:
 _STOPPED = "update capture_sessions set status = 'succeeded', stopped_at = started_at where id = '{session_id}'"
 _NO_RUN = "delete from runs where experiment_id = '{experiment_id}'"
 _NO_SESSION = "delete from capture_sessions where id = '{session_id}'"
+_PUBLISHED = (
+    "update conversion_profiles set status = 'active', published_at = now() where id = '{profile_id}';"
+    "update backfill_tasks set status = 'succeeded' where id = '{task_id}'"
+)
 _KEPT_HERE = (
     "update artifacts set uri = '/api/v1/runs/{run_id}/artifacts/{artifact_id}/content' where id = '{artifact_id}'"
 )
@@ -231,6 +241,8 @@ REQUESTS: dict[str, Request] = {
     "POST /api/v1/sensors/{sensor_id}/conversion-profiles": _json(
         version="2", kind="linear", payload={"a": 2.0, "b": 0.0}
     ),
+    "POST /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/backfill": Request(before=_PUBLISHED),
+    "GET /api/v1/backfill-tasks": Request(query={"project_id": "{project_id}"}),
     "POST /api/v1/sensors/{sensor_id}/projects": Request(
         json={"project_id": "{other_project_id}"},
         before="delete from sensor_projects where project_id = '{other_project_id}'",
@@ -241,6 +253,7 @@ REQUESTS: dict[str, Request] = {
         sensor_id="{sensor_id}", readings=[{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1.0}]
     ),
     "GET /api/v1/telemetry/query": Request(query={"sensor_id": "{sensor_id}"}),
+    "GET /api/v1/telemetry/export": Request(query={"sensor_id": "{sensor_id}"}),
     "GET /api/v1/telemetry/aggregated": Request(query={"sensor_id": "{sensor_id}"}),
     "GET /api/v1/telemetry/stream": Request(query={"sensor_id": "{sensor_id}", "idle_timeout_seconds": "0.05"}),
     "GET /api/v1/webhooks": Request(query={"project_id": "{project_id}"}),

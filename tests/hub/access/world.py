@@ -33,7 +33,7 @@ _THINGS = (
         "webhook",
         "delivery",
     ),
-    *("invitation", "token", "credential"),
+    *("invitation", "token", "credential", "task"),
 )
 
 _LAY_OUT = """
@@ -50,6 +50,8 @@ insert into sensor_projects values ('{sensor_id}', '{project_id}'), ('{busy_sens
     ('{sensor_id}', '{other_project_id}');
 insert into conversion_profiles (id, sensor_id, version, kind, payload)
     values ('{profile_id}', '{sensor_id}', '1', 'linear', '{{"a": 1, "b": 0}}');
+insert into backfill_tasks (id, sensor_id, profile_id, scope, before_id, status, created_at)
+    values ('{task_id}', '{busy_sensor_id}', '{profile_id}', 'all', 1, 'running', now() + interval '1 day');
 insert into agents (id, project_id, name, mqtt_username) values ('{agent_id}', '{project_id}', 'A{mark}', 'm{mark}');
 insert into epochs (agent_id, epoch) values ('{agent_id}', decode('{epoch}', 'hex'));
 insert into epochs (agent_id, epoch) values ('{agent_id}', decode('{last_epoch}', 'hex'));
