@@ -26,7 +26,7 @@ HEARD_US = REVOKED_US + SETTLE_US
 @pytest.fixture
 async def hub(hub_settings: dict[str, Any], tmp_path: Path) -> AsyncIterator[Hub]:
     """A hub that gives out credentials in a file."""
-    more = {"broker_provisioning": "file", "broker_credentials_file": tmp_path / "credentials.json"}
+    more: dict[str, Any] = {"broker_provisioning": "file", "broker_credentials_file": tmp_path / "credentials.json"}
     async with running_hub(HubSettings(**hub_settings, **more)) as running:
         yield running
 
