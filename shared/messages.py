@@ -90,11 +90,17 @@ class Binding(msgspec.Struct, frozen=True):
 
 
 class CaptureWindow(msgspec.Struct, frozen=True):
-    """An open capture session, a hint for what to count."""
+    """A capture session that runs, or of which the agent has not said yet that all up to its end was taken.
+
+    Attributes:
+        sensors: names of those of the agent's that take part.
+        stopped_us: None while it runs.
+    """
 
     capture_session_id: UUID
     sensors: list[str]
     started_us: int
+    stopped_us: int | None = None
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Configuration of agents: which sensor each of their names is, and the profiles in force, published and retained.
+"""Configuration of agents: which sensor each of their names is, the profiles in force, and the sessions that run.
 
 Changes are heard from PostgreSQL (`labrelay_changed`, raised by triggers in the changing transaction), so whichever hub
 or script made them; after a lost connection everything is published anew. The generation rises with every change, in
@@ -21,7 +21,7 @@ from hub.telemetry.moments import to_us
 from shared import messages, topics
 from shared.clock import Clock
 from shared.errors import LinkUnavailable, StorageUnavailable
-from shared.messages import Binding, Config, Profile
+from shared.messages import Binding, CaptureWindow, Config, Profile
 
 CHANNEL = "labrelay_changed"
 SETTLE_S = 0.05
@@ -149,7 +149,8 @@ class Configurator:
             if generation is None:
                 return
             bindings = await _bindings(connection, agent_id)
-        payload = fitting(Config(generation, self._clock.now_us(), bindings))
+            windows = await _windows(connection, agent_id)
+        payload = fitting(Config(generation, self._clock.now_us(), bindings, windows))
         await self._link.publish(topics.down(agent_id, "config"), payload, qos=1, retain=True)
         self.published += 1
 
@@ -169,6 +170,13 @@ async def _bindings(connection: Connection, agent_id: UUID) -> list[Binding]:
     return [
         Binding(row["sensor_name"], row["sensor_id"], row["state"], profiles.get(row["sensor_id"], []))
         for row in await connection.fetch(sql.BINDINGS, agent_id)
+    ]
+
+
+async def _windows(connection: Connection, agent_id: UUID) -> list[CaptureWindow]:
+    return [
+        CaptureWindow(row["session_id"], row["sensors"], to_us(row["time_from"]), _us(row["time_to"]))
+        for row in await connection.fetch(sql.WINDOWS, agent_id)
     ]
 
 

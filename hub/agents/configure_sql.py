@@ -30,3 +30,19 @@ where p.sensor_id in (select b.sensor_id from agent_bindings b where b.agent_id 
   and (p.published_at is not null or p.status in ('active', 'scheduled'))
 order by p.valid_from nulls first, p.ref
 """
+
+# Sessions that run, and those of whose end the agent has not said yet that all before it was taken: while there is one,
+# an agent that takes nothing says so.
+WINDOWS_DAYS = 7
+WINDOWS = f"""
+select w.session_id, array_agg(b.sensor_name order by b.sensor_name) as sensors, min(w.time_from) as time_from,
+       max(w.time_to) as time_to
+from agent_bindings b
+join session_sensors w on w.sensor_id = b.sensor_id
+where b.agent_id = $1 and b.state = 'bound' and (
+    w.time_to is null
+    or w.time_to > now() - interval '{WINDOWS_DAYS} days'
+       and w.time_to > coalesce((select max(e.taken_through) from epochs e where e.agent_id = $1), '-infinity')
+)
+group by w.session_id order by w.session_id
+"""

@@ -60,6 +60,7 @@ class Submission:
         meta: by row of `columns`.
         session_id: the capture session that the readings belong to, whatever their times; None: by their times.
         released_id: the row of `set_aside` that these readings were in; it goes in the same transaction.
+        of_agent: they came from an agent before they were set aside.
     """
 
     sensor_id: UUID
@@ -68,6 +69,7 @@ class Submission:
     meta: tuple[tuple[int, dict[str, Any]], ...] = ()
     released_id: int | None = None
     session_id: UUID | None = None
+    of_agent: bool = False
 
     @property
     def readings(self) -> int:

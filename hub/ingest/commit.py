@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from hub.database.pool import Connection
-from hub.ingest import ledger, posts, records, store
+from hub.ingest import ledger, posts, records, repeats, store
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.asides import Source, asides_of
 from hub.ingest.catalogue import Catalogue, EpochKey, Known, Profiles
@@ -242,6 +242,8 @@ class GroupCommit:
         rows = rows_of(judged, keep, first_id, judgement.profiles)
         losers = await self._write(connection, rows) if len(keep) else NO_LOSERS
         judged.verdict[keep[losers.conflicting]] = Verdict.CONFLICTING_VALUE
+        if len(losers.repeated):
+            await self._note_repeats(connection, judgement, keep[losers.repeated])
         stored = np.ones(len(keep), np.bool_)
         stored[losers.repeated] = False
         stored[losers.conflicting] = False
@@ -279,20 +281,30 @@ class GroupCommit:
         if metas:
             await store.add_meta(connection, metas)
 
+    async def _note_repeats(self, connection: Connection, judgement: _Judgement, rows: Int64) -> None:
+        judged = judgement.judged
+        by_agent = np.array([_is_of_agent(item) for item in self._parted(judgement)], np.bool_)
+        found = repeats.repeats_of(judged.series_id[rows], judged.time_us[rows], by_agent[judged.part[rows]])
+        await repeats.note(connection, found)
+
     async def _note_posts(self, connection: Connection, judgement: _Judgement, keep: Int64, rows: Rows) -> None:
-        """Note which sessions posts named, and which posts came late. What an owner releases is neither."""
+        """Note what was posted, for which session, and whether late; what an owner releases only as posted."""
         part = judgement.judged.part[keep]
         ranges = []
         for place, item in self._parts(judgement):
-            if not isinstance(item, Submission) or item.released_id is not None:
+            if not isinstance(item, Submission) or _is_of_agent(item):
                 continue
             first, behind = np.searchsorted(part, (place, place + 1)).tolist()
             if first < behind:
                 times = rows.time_us[first:behind]
                 ids = int(rows.id[first]), int(rows.id[behind - 1])
                 span = records.moment(int(times.min())), records.moment(int(times.max()))
-                ranges.append(PostRange(*ids, item.sensor_id, item.session_id, *span))
+                ranges.append(PostRange(*ids, item.sensor_id, item.session_id, *span, item.released_id is not None))
         await posts.note(connection, ranges)
+
+    def _parted(self, judgement: _Judgement) -> list[Item]:
+        """The items of all parts."""
+        return [self._items[place] for place in judgement.places]
 
     def _parts(self, judgement: _Judgement) -> list[tuple[int, Item]]:
         """Places among the parts and items of those that go in."""
@@ -327,6 +339,10 @@ class GroupCommit:
                     )
                 )
         return entries
+
+
+def _is_of_agent(item: Item) -> bool:
+    return isinstance(item, Arrival) or item.of_agent
 
 
 def _naming(item: Submission, takers: set[UUID]) -> Naming:

@@ -53,7 +53,8 @@ order by oldest.committed_at limit $2
 _ENTRIES = f"""
 select l.seq, date_trunc('hour', l.committed_at, 'UTC') as hour, l.committed_at < $2 as is_due,
        l.readings, l.stored, l.repeated, l.set_aside, l.clock_segment, l.first_id, l.last_id, k.correction_us,
-       l.kind = {int(Kind.DATA)} and k.epoch_id is null as is_open
+       l.kind = {int(Kind.DATA)} and k.epoch_id is null as is_open,
+       case when l.taken_through_us > 0 then l.taken_through_us + k.correction_us end as through_us
 from ledger l
 left join clock_corrections k on k.epoch_id = l.epoch_id and k.segment = l.clock_segment
 where l.epoch_id = $1
@@ -69,7 +70,12 @@ group by r.place, r.series_id
 """
 _CHANGE = "select pg_advisory_xact_lock(1280459057, 1), nextval('catalogue_generation')"
 _DELETE = "delete from ledger where epoch_id = $1 and seq = any($2::bigint[])"
-_MARK = "update epochs set folded_through = greatest(folded_through, $2) where id = $1"
+_MARK = """
+update epochs
+set folded_through = greatest(folded_through, $2),
+    folded_taken_through = greatest(folded_taken_through, timestamptz 'epoch' + $3 * interval '1 microsecond')
+where id = $1
+"""
 _STANDING = "select series from ledger_folded where epoch_id = $1 and hour = $2"
 _FOLD = """
 insert into ledger_folded as f
@@ -216,7 +222,8 @@ async def _fold(connection: Connection, prefix: _Prefix, series: dict[tuple[int,
     if corrected:
         await connection.executemany(_CORRECTED, corrected)
     await connection.execute(_DELETE, prefix.epoch_id, [entry["seq"] for entry in prefix.entries])
-    await connection.execute(_MARK, prefix.epoch_id, prefix.through)
+    through_us = max((entry["through_us"] for entry in prefix.entries if entry["through_us"] is not None), default=None)
+    await connection.execute(_MARK, prefix.epoch_id, prefix.through, through_us)
 
 
 def _corrected(prefix: _Prefix) -> list[tuple[int, int, int, int]]:

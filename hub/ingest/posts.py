@@ -1,4 +1,4 @@
-"""What is noted of posts, beside their readings: which session they named, and whether they came late.
+"""What is noted of posts, beside their readings: their ids, which session they named, and whether they came late.
 
 In the transaction of the readings, under the shared catalogue lock: a session stops, and is archived, with that lock
 taken for itself, so either the stop was committed before and is seen here, or the readings have lower ids than all that
@@ -7,9 +7,10 @@ is late (docs/adr/0013).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from hub.access.identity import SensorPrincipal
@@ -28,6 +29,10 @@ where r.id = coalesce($1, (select run_id from capture_sessions where id = $2))
 _NAMED = """
 insert into named_readings (first_id, last_id, sensor_id, session_id, time_from, time_to)
 select * from unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::uuid[], $5::timestamptz[], $6::timestamptz[])
+"""
+_POSTED = """
+insert into posted_readings (first_id, last_id, sensor_id, time_from, time_to)
+select * from unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::timestamptz[], $5::timestamptz[])
 """
 _LATE = """
 insert into late_posts (first_id, last_id, sensor_id, time_from, time_to)
@@ -48,6 +53,7 @@ class PostRange:
     Attributes:
         session_id: the one that it named, if any.
         time_to: of the last one.
+        released: they had been set aside.
     """
 
     first_id: int
@@ -56,6 +62,7 @@ class PostRange:
     session_id: UUID | None
     time_from: datetime
     time_to: datetime
+    released: bool = False
 
 
 async def require_place(
@@ -91,10 +98,16 @@ async def note(connection: Connection, posts: Sequence[PostRange]) -> None:
     named = [
         (one.first_id, one.last_id, one.sensor_id, one.session_id, one.time_from, one.time_to)
         for one in posts
-        if one.session_id is not None
+        if one.session_id is not None and not one.released
     ]
     if named:
         await connection.execute(_NAMED, *zip(*named, strict=True))
     if posts:
-        columns = [(one.first_id, one.last_id, one.sensor_id, one.time_from, one.time_to) for one in posts]
-        await connection.execute(_LATE, *zip(*columns, strict=True))
+        await connection.execute(_POSTED, *_columns(posts))
+    came = [one for one in posts if not one.released]
+    if came:
+        await connection.execute(_LATE, *_columns(came))
+
+
+def _columns(posts: Sequence[PostRange]) -> Iterator[tuple[Any, ...]]:
+    return zip(*((one.first_id, one.last_id, one.sensor_id, one.time_from, one.time_to) for one in posts), strict=True)

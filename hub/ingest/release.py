@@ -51,8 +51,9 @@ _CORRECTION = "select correction_us from clock_corrections where epoch_id = $1 a
 _DISCARD = "delete from set_aside where id = $1 returning id"
 _DECISION = """
 insert into set_aside_decisions (set_aside_id, project_id, action, sensor_name, signal, was, readings, time_from,
-                                 time_to, stored, repeated, set_aside_again, reason, decided_by)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                                 time_to, stored, repeated, set_aside_again, reason, decided_by, sensor_id, by_agent,
+                                 timestamps_us)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 """
 
 
@@ -123,6 +124,9 @@ async def note(connection: Connection, row: Row, decision: Decision) -> None:
         decision.outcome.set_aside,
         decision.reason,
         decision.decided_by,
+        row["sensor_id"],
+        row["agent_id"] is not None,
+        row["timestamps_us"] if decision.action == "discarded" else [],
     )
 
 
@@ -146,7 +150,9 @@ def submission_of(row: Row, sensor_id: UUID, correction_us: int) -> Submission:
         np.zeros(len(times), np.uint32),
     )
     meta = tuple((place, row["meta"]) for place in range(len(times))) if row["meta"] else ()
-    return Submission(sensor_id, (row["signal"],), columns, meta, released_id=row["id"])
+    return Submission(
+        sensor_id, (row["signal"],), columns, meta, released_id=row["id"], of_agent=row["agent_id"] is not None
+    )
 
 
 def _column(values: list[float | None]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

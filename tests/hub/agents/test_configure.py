@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from hub.agents.configure import Configurator, fitting
@@ -157,3 +158,56 @@ def test_a_configuration_that_is_too_large_goes_without_past_profiles() -> None:
     payload = fitting(Config(1, 1, [Binding("oven", uuid7(), "bound", profiles)]))
     assert len(payload) <= messages.MESSAGE_BYTES_MAX
     assert [one.version for one in messages.decode(payload, Config).bindings[0].profiles] == ["19"]
+
+
+async def test_an_agent_is_told_of_a_session_until_it_has_taken_all_up_to_its_end(bench: Bench) -> None:
+    sensor_id, link, session_id = await bench.sensor("oven"), Link(), uuid7()
+    agent_id = await _agent(bench, sensor_id)
+    stopped = datetime.now(UTC)
+    async with _configuring(bench, link) as configurator:
+        assert (await link.until(agent_id, lambda config: bool(config.bindings))).windows == []
+        await _session(bench, session_id, sensor_id, stopped - timedelta(minutes=1))
+        (open_one,) = (await link.until(agent_id, lambda config: bool(config.windows))).windows
+        assert (open_one.capture_session_id, open_one.sensors, open_one.stopped_us) == (session_id, ["oven"], None)
+        async with transaction(bench.pool) as connection:
+            await connection.execute("update session_sensors set time_to = $1", stopped)
+        (over,) = (await link.until(agent_id, lambda config: config.windows[0].stopped_us is not None)).windows
+        assert over.stopped_us == round(stopped.timestamp() * 1e6)
+        async with transaction(bench.pool) as connection:
+            await connection.execute(
+                "insert into epochs (agent_id, epoch, taken_through) values ($1, $2, $3)", agent_id, b"e" * 16, stopped
+            )
+        configurator.touch([agent_id])
+        await link.until(agent_id, lambda config: config.windows == [])
+
+
+async def _session(bench: Bench, session_id: UUID, sensor_id: UUID, started: datetime) -> None:
+    """A session that runs, with one sensor."""
+    experiment_id, run_id = uuid7(), uuid7()
+    async with transaction(bench.pool) as connection:
+        await connection.execute(
+            "insert into experiments (id, project_id, owner_id, name) select $1, id, owner_id, 'e' from projects "
+            "where id = $2",
+            experiment_id,
+            bench.project_id,
+        )
+        await connection.execute(
+            "insert into runs (id, experiment_id, project_id, name) values ($1, $2, $3, 'r')",
+            run_id,
+            experiment_id,
+            bench.project_id,
+        )
+        await connection.execute(
+            "insert into capture_sessions (id, run_id, project_id, ordinal_number, status, started_at) "
+            "values ($1, $2, $3, 1, 'running', $4)",
+            session_id,
+            run_id,
+            bench.project_id,
+            started,
+        )
+        await connection.execute(
+            "insert into session_sensors (session_id, sensor_id, time_from) values ($1, $2, $3)",
+            session_id,
+            sensor_id,
+            started,
+        )
