@@ -74,7 +74,15 @@ ROUTERS: tuple[APIRouter, ...] = (
     webhook_routes.router,
     health.router,
 )
-_EXPOSED_HEADERS = ("X-Request-Id", "X-Trace-Id", "Retry-After", "ETag", "Idempotency-Replayed")
+_EXPOSED_HEADERS = (
+    "X-Request-Id",
+    "X-Trace-Id",
+    "Retry-After",
+    "ETag",
+    "Idempotency-Replayed",
+    "Content-Disposition",
+    "Repr-Digest",
+)
 
 
 def create_app(settings: HubSettings) -> FastAPI:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hub.database.pool import Pool, transaction
+from hub.database.pool import Connection, Pool, transaction
 from hub.errors import Problem
 from hub.export.formats import ExportFormat, Sheet, new_encoder
 from shared.errors import LabrelayError
@@ -85,25 +86,43 @@ class ClientStalled(LabrelayError):
     """A client that takes nothing of its file any more."""
 
 
-class Download(Response):
-    """Answers with a file.
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A stretch of a file, and how many rows it has."""
+
+    content: bytes
+    rows: int = 0
+
+
+class FileAnswer(Response):
+    """Answers with a file that is made while it is sent.
 
     Args:
+        name: of the file, before the moment and the ending.
         now: for the file's name.
     """
 
     def __init__(
-        self, exports: Exports, pool: Pool, query: Query, sheet: Sheet, kind: ExportFormat, now: datetime
+        self, exports: Exports, pool: Pool, *, name: str, media_type: str, kind: ExportFormat, now: datetime
     ) -> None:
-        self._exports, self._pool, self._query = exports, pool, query
-        self._encoder = new_encoder(kind, sheet)
-        self._file_name = f"{sheet.name}-{now:%Y%m%dT%H%M%SZ}.{kind}"
+        self._exports, self._pool = exports, pool
+        self._file_name = f"{name}-{now:%Y%m%dT%H%M%SZ}.{kind}"
         headers = {"Content-Disposition": f'attachment; filename="{self._file_name}"'}
-        super().__init__(headers=headers, media_type=self._encoder.media_type)
+        super().__init__(headers=headers, media_type=media_type)
         del self.headers["content-length"]
 
+    @abstractmethod
+    def parts(self, connection: Connection) -> AsyncGenerator[FilePart, None]:
+        """The file from its beginning to its end, as an async generator; each part of bounded size.
+
+        What it raises before its first part is answered as any other error.
+
+        Args:
+            connection: in a transaction that reads one moment.
+        """
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the file. Raises, before the answer has begun: Problem 503, StorageUnavailable, UnstorableValue."""
+        """Send the file. Raises, before the answer has begun: Problem, StorageUnavailable, UnstorableValue."""
         outlet = _Outlet(send, Request(scope, receive))
         try:
             with self._exports.slot():
@@ -116,20 +135,43 @@ class Download(Response):
             log.warning("event=export_broken file=%s rows=%d reason=%r", self._file_name, outlet.rows, str(error))
 
     async def _send(self, outlet: _Outlet) -> None:
-        encoder = self._encoder
-        async with transaction(self._pool, readonly=True) as connection:
-            cursor = await connection.cursor(self._query.text, *self._query.arguments)
-            batch = await cursor.fetch(BATCH_ROWS)
-            await outlet.begin(self.status_code, self.raw_headers)
-            await outlet.add(encoder.head())
-            while batch:
-                await outlet.add(encoder.rows(batch), rows=len(batch))
-                if await outlet.abandoned():
+        async with (
+            transaction(self._pool, isolation="repeatable_read", readonly=True) as connection,
+            aclosing(self.parts(connection)) as parts,
+        ):
+            async for part in parts:
+                if not outlet.begun:
+                    await outlet.begin(self.status_code, self.raw_headers)
+                await outlet.add(part.content, rows=part.rows)
+                if part.rows and await outlet.abandoned():
                     log.info("event=export_abandoned file=%s rows=%d", self._file_name, outlet.rows)
                     return
-                batch = await cursor.fetch(BATCH_ROWS)
-        await outlet.add(encoder.tail())
         await outlet.end()
+
+
+class Download(FileAnswer):
+    """Answers with the rows of one query.
+
+    Args:
+        now: for the file's name.
+    """
+
+    def __init__(
+        self, exports: Exports, pool: Pool, query: Query, sheet: Sheet, kind: ExportFormat, now: datetime
+    ) -> None:
+        self._query = query
+        self._encoder = new_encoder(kind, sheet)
+        super().__init__(exports, pool, name=sheet.name, media_type=self._encoder.media_type, kind=kind, now=now)
+
+    async def parts(self, connection: Connection) -> AsyncGenerator[FilePart, None]:
+        """All that a cursor at the server gives."""
+        cursor = await connection.cursor(self._query.text, *self._query.arguments)
+        batch = await cursor.fetch(BATCH_ROWS)
+        yield FilePart(self._encoder.head())
+        while batch:
+            yield FilePart(self._encoder.rows(batch), len(batch))
+            batch = await cursor.fetch(BATCH_ROWS)
+        yield FilePart(self._encoder.tail())
 
 
 @dataclass(slots=True)

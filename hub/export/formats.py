@@ -45,10 +45,12 @@ class Sheet:
     Attributes:
         name: of its rows, in the plural.
         columns: their fields, in order.
+        titles: what CSV calls them, where that says more than their names.
     """
 
     name: str
     columns: tuple[str, ...]
+    titles: tuple[str, ...] = ()
 
 
 class Encoder(Protocol):
@@ -75,9 +77,10 @@ class CsvEncoder:
 
     def __init__(self, sheet: Sheet) -> None:
         self._columns = sheet.columns
+        self._titles = sheet.titles or sheet.columns
 
     def head(self) -> bytes:
-        return _csv_lines([self._columns])
+        return _csv_lines([[csv_cell(title) for title in self._titles]])
 
     def rows(self, batch: Sequence[Row]) -> bytes:
         return _csv_lines([[csv_cell(row[column]) for column in self._columns] for row in batch])

@@ -13,9 +13,11 @@ from hub.access.rules import SENSOR_OR_VIEWER, rule
 from hub.database.pool import acquire
 from hub.errors import Problem, invalid
 from hub.event_stream import EventStream
+from hub.export.formats import ExportFormat
 from hub.services import CurrentServices
 from hub.telemetry.answers import Aggregated, Points
 from hub.telemetry.buckets import BUCKETS_MAX
+from hub.telemetry.export import ReadingsFile, Wanted
 from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery, scope_of
 from hub.telemetry.moments import Moment, interval_text, parse_interval, to_us
 from hub.telemetry.parts import interval_for, parts_of, read_parts
@@ -31,6 +33,9 @@ router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"])
 _ID_MAX = (1 << 53) - 1
 _STREAM_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "Events `telemetry`, `live` and `error`."}
+}
+_EXPORT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {}, "application/json": {}}, "description": "The file; whole if it ends in order."}
 }
 
 
@@ -146,6 +151,18 @@ async def aggregated(
         raise invalid("bucket_interval", f"gives more than {BUCKETS_MAX} buckets; take a longer one or a shorter range")
     answer = {"buckets": buckets_without_raw(buckets, selection.hidden), "bucket_interval": interval_text(interval_us)}
     return Response(orjson.dumps(answer, option=orjson.OPT_UTC_Z), media_type="application/json")
+
+
+@router.get("/export", dependencies=[rule(SENSOR_OR_VIEWER)], response_class=Response, responses=_EXPORT_ANSWERS)
+async def export(
+    services: CurrentServices,
+    principal: SensorOrUser,
+    filters: Annotated[Filters, Depends()],
+    kind: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
+) -> Response:
+    """All readings that a query would give, as one file: series after series, each in order of time."""
+    wanted = Wanted(filters, principal, kind)
+    return ReadingsFile(services.exports, services.pool, services.tail.catalogue, wanted, services.now())
 
 
 def _start(wanted: StreamQuery, last: int, drawn: int) -> tuple[int, Since | None]:

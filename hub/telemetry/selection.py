@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from hub.access.identity import Principal, SensorPrincipal
@@ -56,6 +56,10 @@ class Selection:
     def series_ids(self) -> list[int]:
         """Of all sensors, rising."""
         return sorted(one for ids in self.series.values() for one in ids)
+
+    def of_series(self, sensor_id: UUID, series_id: int) -> Selection:
+        """What of it is of one series."""
+        return replace(self, series={sensor_id: [series_id]})
 
     def where(self) -> Where:
         """For a scan of readings."""
