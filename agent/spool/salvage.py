@@ -27,9 +27,8 @@ import msgspec
 from agent.spool.batch import Standing
 from agent.spool.carve import carve, carve_log
 from agent.spool.connection import connect
-from agent.spool.merge import LOG_SUFFIX, merge
+from agent.spool.merge import INDEX_SUFFIX, LOG_SUFFIX, merge
 from agent.spool.store import Epoch, Row, Store
-from agent.spool.wal_index import INDEX_SUFFIX
 from shared.errors import SpoolUnavailable, WireError
 from shared.records import Gap
 from shared.wire import Batch, Kind, decode
@@ -70,7 +69,7 @@ def move_aside_and_save(path: Path, *, now_us: int) -> Salvaged:
     try:
         aside = _unsaved(path) or path.with_name(f"{path.stem}.damaged-{now_us}")
         _move(path, aside)
-        merge(aside / path.name, path)
+        merge(aside / path.name)
     except OSError as error:  # on Windows, as long as another connection has it open
         raise SpoolUnavailable(f"{path} is damaged and cannot be moved aside: {error}") from error
     new = aside / _NEW
