@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from hub.access.identity import CurrentUser, Role
+from hub.access.identity import CurrentUser, Role, member_of
 from hub.access.rules import EDITOR, VIEWER, rule
 from hub.database.partitions import TIME_US_MAX, TIME_US_MIN
 from hub.database.pool import acquire
@@ -94,6 +94,8 @@ async def list_tasks(
     project_id: ProjectIdQuery = None,
 ) -> BackfillTasks:
     """Recalculations of sensors that the caller may see, newest first."""
+    if project_id is not None:
+        await member_of(services, user, project_id, Role.VIEWER)
     async with acquire(services.pool) as connection:
         rows, total = await store.page(
             connection, user.id, project_id, sensor_id, status, paging.page_size, paging.offset

@@ -7,19 +7,24 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
 
-from hub.access.identity import CurrentUser, Role
+from hub.access.identity import CurrentUser, Role, User
+from hub.access.policies import raw_hidden_from
 from hub.access.rules import EDITOR, OWNER, VIEWER, rule
 from hub.database.pool import Connection, acquire
 from hub.errors import invalid, not_found
 from hub.events.change import Change, CurrentChanges
 from hub.paging import Paging
-from hub.sensors import profiles, store
+from hub.sensors import preview, profiles, store
 from hub.sensors.access import find_sensor, unique_names
 from hub.sensors.history import profile_event, publication_events
+from hub.sensors.preview import Preview, Previewed
 from hub.sensors.rules import ProfileStatus
 from hub.sensors.store import Row
 from hub.sensors.views import NewProfile, Profiles, ProfileView, Publication
-from hub.services import CurrentServices
+from hub.services import CurrentServices, Services
+from hub.telemetry.as_of import AsOf, load_as_of
+from hub.telemetry.moments import to_us
+from hub.telemetry.scan import Where, scan_by_time
 
 router = APIRouter(prefix="/{sensor_id}/conversion-profiles", tags=["conversion profiles"])
 
@@ -92,6 +97,40 @@ async def publish_profile(
         for event in await publication_events(change.connection, published, sensor["project_id"]):
             change.record(event)
         return ProfileView(**dict(await _find(change.connection, profile_id, sensor_id)))
+
+
+@router.post(
+    "/{profile_id}/preview", status_code=200, response_model=Previewed, dependencies=[rule(VIEWER, only_reads=True)]
+)
+async def preview_profile(
+    services: CurrentServices, user: CurrentUser, sensor_id: UUID, profile_id: UUID, body: Preview | None = None
+) -> Response:
+    """What the profile, a draft too, makes of raw values or of the sensor's latest readings. Nothing is written."""
+    wanted = body or Preview.model_validate({})
+    async with acquire(services.pool) as connection:
+        await find_sensor(connection, user, sensor_id)
+        await _find(connection, profile_id, sensor_id)
+        profile = await load_as_of(connection, profile_id)
+        if wanted.values is not None:
+            columns = preview.of_values(profile, wanted.values)
+        else:
+            columns = await _on_readings(services, connection, user, profile, wanted)
+    return Response(columns.json(), media_type="application/json")
+
+
+async def _on_readings(
+    services: Services, connection: Connection, user: User, profile: AsOf, wanted: Preview
+) -> preview.Columns:
+    sensor_id = profile.sensor_id
+    series = await services.tail.catalogue.series_of(connection, [sensor_id], wanted.signal)
+    where = Where(
+        series=tuple(one.id for one in series),
+        time_from_us=to_us(wanted.time_from) if wanted.time_from else None,
+        time_to_us=to_us(wanted.time_to) + 1 if wanted.time_to else None,
+    )
+    rows = await scan_by_time(connection, where, limit=wanted.limit or preview.READINGS_DEFAULT, latest=True)
+    hidden = await raw_hidden_from(connection, user, [sensor_id])
+    return preview.of_rows(profile, rows, {one.id: one.signal for one in series}, raw_hidden=sensor_id in hidden)
 
 
 async def _find(connection: Connection, profile_id: UUID, sensor_id: UUID) -> Row:

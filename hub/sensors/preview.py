@@ -1,0 +1,101 @@
+"""What a profile would make of values, or of a sensor's latest readings. Writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, Field, model_validator
+
+from hub.fields import Body, QueryText
+from hub.telemetry.as_of import AsOf
+from hub.telemetry.moments import Moment
+from hub.telemetry.scan import Rows
+from shared.readings import Float64, Reason, Status, UInt8
+
+READINGS_MAX = 100_000
+READINGS_DEFAULT = 1_000
+_LABELS = np.array([(Status(byte & 15).label if byte & 15 < len(Status) else "") for byte in range(256)], object)
+_REASONS = np.array([(Reason(byte >> 4).label if 0 < byte >> 4 < len(Reason) else None) for byte in range(256)], object)
+
+
+class Preview(Body):
+    """What to try the profile on: values, or else the sensor's latest readings within a range of time."""
+
+    values: list[float] | None = Field(None, min_length=1, max_length=READINGS_MAX, description="Raw values.")
+    time_from: Moment | None = Field(None, description="Readings from this time on.")
+    time_to: Moment | None = Field(None, description="Readings up to and including this time.")
+    signal: QueryText | None = Field(None, description="Readings of this signal only.")
+    limit: int | None = Field(None, ge=1, le=READINGS_MAX, description=f"The latest so many; {READINGS_DEFAULT}.")
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Preview:
+        if self.values is not None and {"time_from", "time_to", "signal", "limit"} & self.model_fields_set:
+            raise ValueError("values: leave out what chooses readings")
+        return self
+
+
+class Previewed(BaseModel):
+    """Columns of equal length, by time, then signal; `timestamp`, `signal` and what is now only for readings."""
+
+    timestamp: list[datetime] | None = None
+    signal: list[str] | None = None
+    raw_value: list[float | None]
+    physical_value: list[float | None] = Field(description="With this profile.")
+    conversion_status: list[str] = Field(description="With this profile.")
+    reason: list[str | None] = Field(description="Why a conversion failed.")
+    current_physical_value: list[float | None] | None = Field(None, description="As it is stored.")
+    current_conversion_status: list[str] | None = None
+    changed: int | None = Field(None, description="How many of the readings would have another value or status.")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A preview as columns, made JSON by numpy."""
+
+    fields: dict[str, Any]
+
+    def json(self) -> bytes:
+        """The answer."""
+        return orjson.dumps(self.fields, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def of_values(profile: AsOf, values: list[float]) -> Columns:
+    """What the profile makes of raw values."""
+    raw = np.array(values, np.float64)
+    found = profile.convert(raw, np.full(len(raw), np.nan), np.zeros(len(raw), np.uint8))
+    return Columns({"raw_value": raw, **_physical(found.physical, found.status)})
+
+
+def of_rows(profile: AsOf, rows: Rows, signals: dict[int, str], *, raw_hidden: bool) -> Columns:
+    """What the profile makes of stored readings, beside what they are.
+
+    Args:
+        signals: by series.
+    """
+    found = profile.convert(rows.raw, rows.physical, rows.status)
+    same = (rows.physical == found.physical) | (np.isnan(rows.physical) & np.isnan(found.physical))
+    refs, place = np.unique(rows.series, return_inverse=True)
+    names = np.array([signals[ref] for ref in refs.tolist()], object)
+    return Columns(
+        {
+            "timestamp": np.datetime_as_string(rows.time_us.view("datetime64[us]"), timezone="UTC").tolist(),
+            "signal": names[place].tolist(),
+            "raw_value": np.full(len(rows), np.nan) if raw_hidden else rows.raw,
+            **_physical(found.physical, found.status),
+            "current_physical_value": rows.physical,
+            "current_conversion_status": _LABELS[rows.status].tolist(),
+            "changed": int((~same | (rows.status != found.status)).sum()),
+        }
+    )
+
+
+def _physical(physical: Float64, status: UInt8) -> dict[str, Any]:
+    return {
+        "physical_value": physical,
+        "conversion_status": _LABELS[status].tolist(),
+        "reason": _REASONS[status].tolist(),
+    }
