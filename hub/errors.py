@@ -16,6 +16,7 @@ import asyncpg
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -136,6 +137,8 @@ def install_error_handlers(app: FastAPI) -> None:
         problem = problem_of(error)
         if problem is None:
             raise error
+        if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            problem.headers["Allow"] = ", ".join(sorted(_methods(app, request)))
         return problem_response(problem, getattr(request.state, "request_id", ""))
 
     kinds = (
@@ -149,6 +152,15 @@ def install_error_handlers(app: FastAPI) -> None:
     )
     for kind in kinds:
         app.add_exception_handler(kind, answer)
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """What may be done to the path; the framework itself names the methods of the first route that has it."""
+    found: set[str] = set()
+    for context in iter_route_contexts(app.routes):
+        if context.path_regex.fullmatch(request.scope["path"]):
+            found |= context.methods or set()
+    return found
 
 
 def _of_constraint(error: Exception) -> Problem | None:

@@ -16,7 +16,7 @@ from hub.access.rules import OWNER, rule
 from hub.agents import store as agents
 from hub.agents.store import Row
 from hub.database.pool import acquire
-from hub.errors import Problem, not_found
+from hub.errors import Problem, not_found, too_many
 from hub.events.change import CurrentChanges
 from hub.events.event import NewEvent, SubjectType
 from hub.ingest.spool_import import SpoolImport, Tally
@@ -73,7 +73,7 @@ async def import_spool(request: Request, changes: CurrentChanges, user: CurrentU
     services = changes.services
     agent = await _find_agent(services, user, agent_id)
     if _slots.locked():
-        raise Problem(503, "other files are being imported; try again soon", headers={"Retry-After": "10"})
+        raise too_many("other files are being imported; try again soon", retry_after_s=10)
     async with _slots:
         work = SpoolImport(services.ingest, agent_id, timeout_s=services.settings.ingest_post_timeout_s)
         try:
@@ -82,6 +82,8 @@ async def import_spool(request: Request, changes: CurrentChanges, user: CurrentU
             await work.finish()
             await _record(changes, agent, work.tally, complete=False)
             raise
+        if not work.tally.bytes:
+            raise Problem(422, "the body is empty: send the exported spool", code="invalid_field")
         await work.finish()
         await _record(changes, agent, work.tally, complete=True)
     return _view(agent_id, work.tally)

@@ -51,6 +51,13 @@ async def test_every_error_is_a_problem(hub: Hub) -> None:
         assert status != 401 or answer.headers["www-authenticate"] == "Bearer"
 
 
+async def test_a_wrong_method_is_told_all_right_ones(hub: Hub) -> None:
+    for path, methods in (("/projects", "GET, POST"), ("/projects/x", "DELETE, GET, PUT"), ("/health", "GET")):
+        for wrong in ("PATCH", "OPTIONS"):
+            answer = await hub.client().request(wrong, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
 def is_problem(answer: httpx.Response) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
