@@ -17,11 +17,13 @@ else:
     Row = asyncpg.Record
 
 # Of those who start sessions one goes after the other, so that two who want the same sensor do not wait for each other.
-_LOCK_STARTS = "select pg_advisory_xact_lock(1280459057, 3)"
+_LOCK_STARTS = "select pg_advisory_xact_lock(1280459057, 9)"
 
-_ONE = "select * from capture_sessions where id = $1 and run_id = $2"
+_SHOWN = "select s.*, coalesce(l.held_records, 0) as held_records"
+_FROM = "from capture_sessions s left join session_late l on l.session_id = s.id"
+_ONE = f"{_SHOWN} {_FROM} where s.id = $1 and s.run_id = $2"
 _FILTERED = "run_id = $1 and ($2::text is null or status = $2) and ($3::boolean is null or archived = $3)"
-_PAGE = f"select * from capture_sessions where {_FILTERED} order by ordinal_number limit $4 offset $5"
+_PAGE = f"{_SHOWN} {_FROM} where {_FILTERED} order by ordinal_number limit $4 offset $5"
 _COUNT = f"select count(*) from capture_sessions where {_FILTERED}"
 _ADD = """
     insert into capture_sessions (id, run_id, project_id, ordinal_number, initiated_by, notes, late_rest, late_agents,
@@ -67,8 +69,11 @@ _COMPLETE_BACKFILL = """
 _DRAW_LATE_FROM = "select draw_late_from_id()"
 _DELETE = "delete from capture_sessions where id = $1"
 
+# A sensor that was taken out of the project since stays attached to its runs, and takes no part any more.
 _ATTACHED = """
     select s.id, s.name from run_sensors r join sensors s on s.id = r.sensor_id
+    join runs on runs.id = r.run_id
+    join sensor_projects p on p.sensor_id = s.id and p.project_id = runs.project_id
     where r.run_id = $1 and s.status <> 'decommissioned' order by s.id
 """
 _OF_PROJECT = """
@@ -99,7 +104,7 @@ async def lock_starts(connection: Connection) -> None:
 
 async def one(connection: Connection, session_id: UUID, run_id: UUID, *, lock: bool = False) -> Row | None:
     """A session of a run; with `lock`, nobody else changes it until the transaction ends."""
-    return await connection.fetchrow(_ONE + (" for update" if lock else ""), session_id, run_id)
+    return await connection.fetchrow(_ONE + (" for no key update of s" if lock else ""), session_id, run_id)
 
 
 async def page(
