@@ -28,13 +28,19 @@ _LOCK_WAITING = "select pg_advisory_xact_lock(x'6c61627200000003'::bigint)"
 _SETTLED = "bucket_to < $1 and $3::timestamptz is null"
 _OVERLAPPING = "bucket_from < $1 and bucket_to >= $3"
 
-# Readings that retention has dropped leave their aggregates as they are: a minute without readings is not written.
+# A mark that goes leaves word of sessions that it shows to have late readings (hub.sessions.late). Readings that
+# retention has dropped leave their aggregates as they are: a minute without readings is not written.
 _FOLD = """
 with taken as (
     delete from dirty_minutes where ctid = any(array(
         select ctid from dirty_minutes where {marks} order by first_id limit $2
     ))
-    returning series_ids, bucket_from, bucket_to
+    returning first_id, series_ids, bucket_from, bucket_to
+), hinted as (
+    insert into late_hints (session_id, first_id)
+    select t.session_id, max(first_id)
+    from taken, touched_sessions(first_id, series_ids, bucket_from, bucket_to) as t (session_id)
+    group by t.session_id
 ), minutes as (
     select distinct series_id, bucket
     from taken, unnest(series_ids) series_id, generate_series(bucket_from, bucket_to, interval '1 minute') bucket

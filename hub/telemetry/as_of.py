@@ -6,7 +6,7 @@ and so does what failed at the instrument.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -67,13 +67,13 @@ class AsOf:
         anew, outcome = self.table.convert(np.ones(len(raw), np.uint32), raw, before_conversion(status))
         return Physical(np.where(decided, anew, physical), np.where(decided, outcome, status), decided)
 
-    def applied(self, rows: Rows, series: NDArray[np.int32]) -> Rows:
+    def applied(self, rows: Rows, series: Sequence[int]) -> Rows:
         """The rows, those of these series as the profile has them.
 
         Args:
-            series: int32 (m,), ids of its sensor's series.
+            series: ids of its sensor's series.
         """
-        own = np.isin(rows.series, series)
+        own = np.isin(rows.series, np.array(series, np.int32))
         found = self.convert(rows.raw, rows.physical, rows.status)
         return replace(
             rows,

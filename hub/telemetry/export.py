@@ -82,7 +82,7 @@ class ReadingsFile(FileAnswer):
     ) -> list[dict[str, Any]]:
         """As a query has them, with their units."""
         await self._catalogue.learn(connection, rows)
-        shown = without_raw(rows, selection.hidden_series)
+        shown = without_raw(selection.seen(rows), selection.hidden_series)
         encoded = encode_points(shown, self._catalogue, await extras(connection, rows, self._catalogue))
         own = [units.get(series, NO_UNITS) for series in rows.series.tolist()]
         return [

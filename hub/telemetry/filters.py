@@ -49,6 +49,9 @@ class Filters:
         include_late: Annotated[
             bool, Query(description="With a session: also what came late and does not count to it.")
         ] = False,
+        as_of_profile: Annotated[
+            UUID | None, Query(description="Physical values as this profile of one of the sensors would have them.")
+        ] = None,
     ) -> None:
         self.capture_session_id = capture_session_id
         self.run_id = run_id
@@ -59,6 +62,7 @@ class Filters:
             None if time_from is None else to_us(time_from), None if time_to is None else to_us(time_to) + 1
         )
         self.include_late = include_late
+        self.as_of_profile = as_of_profile
 
     def scope(self, principal: Principal) -> Scope:
         """What the caller asks about. Raises: Problem 422."""

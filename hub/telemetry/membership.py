@@ -106,6 +106,12 @@ class IdRanges:
 
     bounds: Int64
 
+    @staticmethod
+    def of(ranges: Sequence[tuple[int, int | None]]) -> IdRanges:
+        """From (first, behind the last), None for no end."""
+        ends = [(low, _ID_MAX if high is None else high) for low, high in ranges]
+        return IdRanges(np.array(ends, np.int64).reshape(-1, 2))
+
     def __len__(self) -> int:
         return len(self.bounds)
 
@@ -242,7 +248,7 @@ async def _load(connection: Connection, *arguments: Any) -> list[Membership]:
         records = await connection.fetch(_LOAD, *arguments, timeout=TIMEOUT_S)
     runs: dict[UUID, UUID] = {}
     windows: dict[UUID, list[Window]] = {}
-    ranges: dict[tuple[str, UUID], list[tuple[int, int]]] = {}
+    ranges: dict[tuple[str, UUID], list[tuple[int, int | None]]] = {}
     for kind, session_id, run_id, sensor_id, low, high in records:
         if kind == "session":
             runs[session_id] = run_id
@@ -250,20 +256,16 @@ async def _load(connection: Connection, *arguments: Any) -> list[Membership]:
             window = Window(sensor_id, low, FOR_EVER_US if high is None else high)
             windows.setdefault(session_id, []).append(window)
         else:
-            ranges.setdefault((kind, session_id), []).append((low, _ID_MAX if high is None else high))
+            ranges.setdefault((kind, session_id), []).append((low, high))
     return [
         Membership(
             session_id,
             run_id,
             tuple(windows.get(session_id, ())),
-            *(IdRanges(_bounds(ranges.get((kind, session_id), []))) for kind in ("named", "elsewhere", "held")),
+            *(IdRanges.of(ranges.get((kind, session_id), [])) for kind in ("named", "elsewhere", "held")),
         )
         for session_id, run_id in runs.items()
     ]
-
-
-def _bounds(ranges: Sequence[tuple[int, int]]) -> Int64:
-    return np.array(ranges, np.int64).reshape(-1, 2)
 
 
 def _within(series: Sequence[int], from_us: int, to_us: int) -> str:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from hub.database.pool import Connection
+from hub.telemetry.as_of import AsOf
+from hub.telemetry.as_of_buckets import read_buckets_as_of
 from hub.telemetry.buckets import MINUTE_US, Buckets, Extent, default_interval_us, extent_of, read_buckets
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.membership import Membership
+from hub.telemetry.scan import Where
 from hub.telemetry.selection import Selection
 
 
@@ -48,17 +51,43 @@ def interval_for(parts: Sequence[Part]) -> int:
 
 
 async def read_parts(
-    connection: Connection, catalogue: Catalogue, parts: Sequence[Part], interval_us: int, limit: int
+    connection: Connection,
+    catalogue: Catalogue,
+    parts: Sequence[Part],
+    interval_us: int,
+    limit: int,
+    *,
+    as_of: AsOf | None = None,
 ) -> Buckets:
-    """The first `limit` buckets that hold readings, by time. Raises: StorageUnavailable."""
+    """The first `limit` buckets that hold readings, by time.
+
+    Args:
+        as_of: the profile that its sensor's readings are to be seen with; these are then summed up one by one.
+
+    Raises: Problem 422 for more of these than can be; StorageUnavailable.
+    """
     found: Buckets = []
     for part in parts:
-        buckets = await read_buckets(
-            connection, catalogue, part.series, part.extent, interval_us, limit, belongs=part.belongs
+        own = (
+            [] if as_of is None else [one for one in part.series if catalogue.series[one].sensor_id == as_of.sensor_id]
         )
+        rest = [one for one in part.series if one not in own] if own else part.series
+        buckets: Buckets = []
+        if rest:
+            buckets += await read_buckets(
+                connection, catalogue, rest, part.extent, interval_us, limit, belongs=part.belongs
+            )
+        if as_of is not None and own:
+            where = Where(
+                series=tuple(own),
+                time_from_us=part.extent.from_us,
+                time_to_us=part.extent.to_us,
+                belongs=part.belongs,
+            )
+            buckets += await read_buckets_as_of(connection, catalogue, where, interval_us, as_of)
         session_id = part.session_id and str(part.session_id)
         found += [bucket | {"capture_session_id": session_id} for bucket in buckets]
-    if len(parts) > 1:
+    if len(parts) > 1 or as_of is not None:
         found.sort(key=lambda bucket: (bucket["bucket"], bucket["sensor_id"], bucket["signal"]))
     return found[:limit]
 

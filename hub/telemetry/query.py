@@ -9,7 +9,7 @@ few. The answer is exact whatever the order; only the time it takes depends on i
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,10 @@ class Page:
         return b'{"points":[%b],"next_since_id":%b}' % (b",".join(self.points), cursor)
 
 
+def _as_stored(rows: Rows) -> Rows:
+    return rows
+
+
 async def read_page(
     connection: Connection,
     catalogue: Catalogue,
@@ -50,12 +54,14 @@ async def read_page(
     limit: int,
     descending: bool = False,
     hidden: Collection[int] = (),
+    seen: Callable[[Rows], Rows] = _as_stored,
 ) -> Page:
     """The readings behind the cursor `since_id`: with higher ids, or with lower ones where `descending`.
 
     Args:
         where: series, and a range of time if any; ids are ours.
         hidden: series whose raw values are left out.
+        seen: what is to be shown of readings.
 
     Raises: StorageUnavailable.
     """
@@ -72,7 +78,7 @@ async def read_page(
     more = len(rows) > limit
     rows = rows.take(slice(0, limit))
     await catalogue.learn(connection, rows)
-    points = encode_points(without_raw(rows, hidden), catalogue, await extras(connection, rows, catalogue))
+    points = encode_points(without_raw(seen(rows), hidden), catalogue, await extras(connection, rows, catalogue))
     return Page(points, int(rows.id[-1]) if more else None)
 
 

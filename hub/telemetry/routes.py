@@ -124,6 +124,7 @@ async def query(
             limit=limit,
             descending=order == "desc",
             hidden=selection.hidden_series,
+            seen=selection.seen,
         )
     return Response(page.json(), media_type="application/json")
 
@@ -146,7 +147,9 @@ async def aggregated(
         selection = await select(connection, catalogue, filters, principal)
         parts = await parts_of(connection, selection)
         interval_us = asked_us or interval_for(parts)
-        buckets = await read_parts(connection, catalogue, parts, interval_us, limit or BUCKETS_MAX + 1)
+        buckets = await read_parts(
+            connection, catalogue, parts, interval_us, limit or BUCKETS_MAX + 1, as_of=selection.as_of
+        )
     if len(buckets) > BUCKETS_MAX:
         raise invalid("bucket_interval", f"gives more than {BUCKETS_MAX} buckets; take a longer one or a shorter range")
     answer = {"buckets": buckets_without_raw(buckets, selection.hidden), "bucket_interval": interval_text(interval_us)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -11,11 +11,12 @@ from hub.access.policies import raw_hidden_from
 from hub.database.pool import Connection
 from hub.errors import not_found
 from hub.telemetry import membership
+from hub.telemetry.as_of import AsOf, load_as_of
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.filters import Filters, TimeRange
 from hub.telemetry.live import NO_SENSORS, SensorIds
 from hub.telemetry.membership import FOR_EVER_US, Membership
-from hub.telemetry.scan import Where
+from hub.telemetry.scan import Rows, Where
 
 _RUN = """
 select r.id, r.project_id, m.role from runs r
@@ -39,6 +40,7 @@ class Selection:
         sessions: None where time alone decides; else the readings belong to one of these.
         with_held: whether late readings that do not count to their session are wanted too.
         hidden: sensors whose raw values the caller is not shown.
+        as_of: the profile that its sensor's readings are to be seen with; None for what is stored.
     """
 
     series: dict[UUID, list[int]]
@@ -46,6 +48,13 @@ class Selection:
     sessions: Sequence[Membership] | None = None
     with_held: bool = False
     hidden: SensorIds = NO_SENSORS
+    as_of: AsOf | None = None
+
+    def seen(self, rows: Rows) -> Rows:
+        """The rows as they are to be seen."""
+        if self.as_of is None:
+            return rows
+        return self.as_of.applied(rows, self.series.get(self.as_of.sensor_id, ()))
 
     @property
     def hidden_series(self) -> list[int]:
@@ -89,7 +98,9 @@ async def select(connection: Connection, catalogue: Catalogue, filters: Filters,
     if filters.run_id is None and filters.capture_session_id is None:
         sight = await filters.scope(principal).sight(connection)
         found = await catalogue.series_of(connection, sight.sensors, filters.signal)
-        return Selection(_by_sensor([(one.id, one.sensor_id) for one in found]), filters.range, hidden=sight.hidden)
+        series = _by_sensor([(one.id, one.sensor_id) for one in found])
+        as_of = await _as_of(connection, catalogue, filters.as_of_profile, sight.sensors)
+        return Selection(series, filters.range, hidden=sight.hidden, as_of=as_of)
     project_id, sessions = await _sessions(connection, filters, principal)
     sensors = set(await membership.series_of(connection, sessions))
     if filters.sensor_id:
@@ -99,7 +110,21 @@ async def select(connection: Connection, catalogue: Catalogue, filters: Filters,
     found = await catalogue.series_of(connection, sensors, filters.signal)
     series = _by_sensor([(one.id, one.sensor_id) for one in found])
     hidden = await raw_hidden_from(connection, principal, sensors, project_id)
-    return Selection(series, filters.range, sessions, filters.include_late, hidden)
+    as_of = await _as_of(connection, catalogue, filters.as_of_profile, sensors)
+    return Selection(series, filters.range, sessions, filters.include_late, hidden, as_of)
+
+
+async def _as_of(
+    connection: Connection, catalogue: Catalogue, profile_id: UUID | None, sensors: Collection[UUID]
+) -> AsOf | None:
+    """The profile asked for. Raises: Problem 404, also for one of a sensor that is not asked about."""
+    if profile_id is None:
+        return None
+    profile = await load_as_of(connection, profile_id)
+    if profile.sensor_id not in sensors:
+        raise not_found("conversion profile")
+    catalogue.profiles[profile.ref] = profile.profile_id
+    return profile
 
 
 async def _sessions(connection: Connection, filters: Filters, principal: Principal) -> tuple[UUID, list[Membership]]:
