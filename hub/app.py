@@ -30,7 +30,7 @@ from hub.errors import install_error_handlers
 from hub.events import routes as event_routes
 from hub.events import webhook_routes
 from hub.experiments import routes as experiment_routes
-from hub.ingest import import_routes, set_aside_routes
+from hub.ingest import import_routes, set_aside_routes, websocket
 from hub.ingest import routes as ingest_routes
 from hub.metrics import Metrics
 from hub.openapi import openapi_document
@@ -68,6 +68,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     epoch_routes.router,
     import_routes.router,
     ingest_routes.router,
+    websocket.router,
     set_aside_routes.router,
     telemetry_routes.router,
     event_routes.router,

@@ -14,6 +14,9 @@ from pydantic.json_schema import models_json_schema
 
 from hub.events.event import PublicEvent
 from hub.events.views import ToldEvent, WebhookBody
+from hub.ingest import column_body, stream_messages
+from hub.ingest.routes import BODY as POST_BODY
+from hub.ingest.streams import SEQ_MAX
 from hub.telemetry.answers import Point
 from shared import messages, topics, wire
 
@@ -32,6 +35,7 @@ _LANES: Mapping[str, type[msgspec.Struct] | None] = {
     "down/time": messages.TimeAnswer,
 }
 """What a lane carries; None for sealed batches, which are not JSON."""
+_RECEIVED = ("agents.up.", "telemetry.socket.up")
 _RETAINED = ("agents.up.state", "agents.down.config", "projects.live")
 _UNACKNOWLEDGED = ("agents.up.live", "agents.up.time", "agents.down.time", "agents.down.ack", "projects.live")
 _PARAMETERS = {
@@ -41,6 +45,27 @@ _PARAMETERS = {
     "signal": "The signal's name; characters that a topic level cannot hold are `_`.",
 }
 _MODELS: Sequence[type[BaseModel]] = (Point, ToldEvent, WebhookBody)
+_SOCKET_STRUCTS = (
+    stream_messages.Open,
+    stream_messages.Ready,
+    stream_messages.Acknowledged,
+    stream_messages.Refused,
+    stream_messages.Error,
+    column_body.ColumnBody,
+)
+_SOCKET_READINGS = {
+    "type": "object",
+    "description": "Readings; `seq` rises with each message of the stream. Either `body` or `columns`.",
+    "required": ["type", "seq"],
+    "oneOf": [{"required": ["body"]}, {"required": ["columns"]}],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"const": "readings"},
+        "seq": {"type": "integer", "minimum": 1, "maximum": SEQ_MAX},
+        "body": POST_BODY,
+        "columns": {"$ref": _REF.format(name="ColumnBody")},
+    },
+}
 _STREAM_ERROR = {
     "type": "object",
     "description": "Why the hub ends the stream.",
@@ -88,13 +113,13 @@ _WEBHOOK_HEADERS = {
 
 def asyncapi_document(version: str) -> dict[str, Any]:
     """The document; the hub's view: it sends what others receive."""
-    channels = _agent_channels() | _project_channels() | _stream_channels() | _webhook_channel()
+    channels = _agent_channels() | _project_channels() | _stream_channels() | _socket_channels() | _webhook_channel()
     return {
         "asyncapi": ASYNCAPI,
         "info": {
             "title": "Labrelay",
             "version": version,
-            "description": "Readings and events as they come: MQTT, Server-Sent Events, webhooks.",
+            "description": "Readings and events as they come: MQTT, Server-Sent Events, WebSocket, webhooks.",
         },
         "defaultContentType": "application/json",
         "servers": {
@@ -152,6 +177,23 @@ def _stream_channels() -> dict[str, Any]:
     }
 
 
+def _socket_channels() -> dict[str, Any]:
+    """The WebSocket of sensors, one channel each way."""
+    address = "/api/v1/telemetry/ws"
+    said = {
+        "open": _message("Open", "First: which stream this connection goes on with."),
+        "readings": _message("SocketReadings", "Readings of the token's sensor, as in a post or as columns."),
+    }
+    told = {
+        str(struct.__struct_config__.tag): _message(struct.__name__, _title(struct.__doc__))
+        for struct in _SOCKET_STRUCTS[1:5]
+    }
+    return {
+        "telemetry.socket.up": _http(address, "A sensor's readings over WebSocket.", said),
+        "telemetry.socket.down": _http(address, "What the hub answers.", told),
+    }
+
+
 def _webhook_channel() -> dict[str, Any]:
     headers = {name: {"type": "string", "description": text} for name, text in _WEBHOOK_HEADERS.items()}
     message = _message("WebhookBody", "A public event, posted to a subscription's `target_url` until it answers 2xx.")
@@ -200,7 +242,7 @@ def _operations(channels: Mapping[str, Any]) -> dict[str, Any]:
 
 def _operation(name: str, channel: Mapping[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "action": "receive" if name.startswith("agents.up.") else "send",
+        "action": "receive" if name.startswith(_RECEIVED) else "send",
         "channel": {"$ref": f"#/channels/{name}"},
     }
     if {"$ref": "#/servers/broker"} in channel.get("servers", []):
@@ -211,7 +253,9 @@ def _operation(name: str, channel: Mapping[str, Any]) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     structs = [struct for struct in _LANES.values() if struct is not None]
-    _, of_structs = msgspec.json.schema_components([*structs, messages.ProjectLive], ref_template=_REF)
+    _, of_structs = msgspec.json.schema_components(
+        [*structs, messages.ProjectLive, *_SOCKET_STRUCTS], ref_template=_REF
+    )
     _, of_models = models_json_schema(
         [(model, "serialization") for model in _MODELS], ref_template=_REF.replace("name", "model")
     )
@@ -220,4 +264,5 @@ def _schemas() -> dict[str, Any]:
         **of_models["$defs"],
         "LiveEvent": _LIVE_VALUE,
         "StreamError": _STREAM_ERROR,
+        "SocketReadings": _SOCKET_READINGS,
     }

@@ -83,6 +83,7 @@ def _run(settings: HubSettings) -> int:
             port=settings.port,
             loop="auto",
             lifespan="on",
+            ws_max_size=settings.body_bytes_max,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -40,6 +40,7 @@ from hub.events.target import Guard
 from hub.export.download import Exports
 from hub.ingest.claims import ClaimCheck
 from hub.ingest.fold import LedgerFolding
+from hub.ingest.inlets import Inlets
 from hub.ingest.live import LiveLane
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
@@ -178,6 +179,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         ),
         broker=broker,
         ingest=IngestWriter(settings, storage, broker, tail, clock=clock, metrics=metrics),
+        inlets=Inlets(connections_max=settings.websockets_max, takeover_timeout_s=2 * settings.ingest_post_timeout_s),
         live=LiveHub(clock=clock),
         tail=tail,
         presence=presence,

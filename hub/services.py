@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hub.events.feed import EventFeed
     from hub.events.target import Guard
     from hub.export.download import Exports
+    from hub.ingest.inlets import Inlets
     from hub.ingest.write import IngestWriter
     from hub.runs.artifacts.contents import Contents
     from hub.telemetry.live import LiveHub
@@ -57,6 +58,7 @@ class Services:
     throttle: Throttle
     broker: BrokerLink
     ingest: IngestWriter
+    inlets: Inlets
     live: LiveHub
     tail: Tail
     presence: PresenceBook

@@ -207,6 +207,9 @@ class IngestSettings(SettingsGroup):
     agent_import_bytes_max: int = Field(
         default=4 * 1024**3, ge=1024, description="Larger exported spools are refused with 413."
     )
+    websockets_max: int = Field(
+        default=1000, ge=1, description="Sensors' WebSocket connections open at the same time; more get 503."
+    )
     ingest_retry_s_max: float = Field(default=5.0, gt=0, description="Longest pause before a group is tried again.")
     future_skew_s: int = Field(default=86_400, ge=0, description="Readings from further in the future are set aside.")
     past_limit_days: int = Field(default=3650, ge=1, description="Readings from further in the past are set aside.")

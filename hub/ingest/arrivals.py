@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from hub.ingest.correction import Placing
+from hub.ingest.streams import StreamKey, StreamPlace
 from shared.columns import DecodedColumns
 from shared.readings import Columns
 from shared.records import Record
@@ -59,6 +60,7 @@ class Submission:
             timestamps in a series are allowed: an equal raw value is a repeat, another one is set aside.
         meta: by row of `columns`.
         session_id: the capture session that the readings belong to, whatever their times; None: by their times.
+        place: in the stream over WebSocket that it is a message of; None for a post.
         released_id: the row of `set_aside` that these readings were in; it goes in the same transaction.
         of_agent: they came from an agent before they were set aside.
     """
@@ -70,11 +72,17 @@ class Submission:
     released_id: int | None = None
     session_id: UUID | None = None
     of_agent: bool = False
+    place: StreamPlace | None = None
 
     @property
     def readings(self) -> int:
         """How many readings it holds."""
         return len(self.columns)
+
+    @property
+    def stream(self) -> StreamKey | None:
+        """The stream that it is a message of."""
+        return None if self.place is None else (self.sensor_id, self.place.stream)
 
 
 Item: TypeAlias = Arrival | Submission

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -56,11 +57,17 @@ _decoder = msgspec.json.Decoder(TelemetryBody)
 
 def decode_body(content: bytes) -> TelemetryBody:
     """The body. Raises: Problem 400 for what is not JSON, 422 naming the field that is wrong."""
-    try:
+    with naming_mistakes(content):
         body = _decoder.decode(content)
-        if len(_KEY.findall(content)) != _keys(body):  # what stands twice, or a default that was given: look closely
-            json.loads(content, object_pairs_hook=distinct_keys)
+        require_distinct(content, _keys(body))
         return body
+
+
+@contextmanager
+def naming_mistakes(content: bytes) -> Iterator[None]:
+    """Raises: Problem 400 for what is not JSON, 422 naming the field that is wrong."""
+    try:
+        yield
     except msgspec.ValidationError as error:
         message = str(error)
         found = _PATH.search(message)
@@ -70,6 +77,16 @@ def decode_body(content: bytes) -> TelemetryBody:
         if _NOT_A_NUMBER.search(content):
             raise invalid("readings", "NaN and infinities are no values; leave such readings out") from None
         raise Problem(400, f"the body is not JSON: {error}", code="bad_request") from None
+
+
+def require_distinct(content: bytes, keys: int) -> None:
+    """See that no key stands twice; a closer look is taken where there are not so many as expected.
+
+    Args:
+        keys: how many there are if none stands twice, nor for a default.
+    """
+    if len(_KEY.findall(content)) != keys:
+        json.loads(content, object_pairs_hook=distinct_keys)
 
 
 def _keys(body: TelemetryBody) -> int:
@@ -91,7 +108,7 @@ def _keys(body: TelemetryBody) -> int:
 
 def submission_of(body: TelemetryBody) -> Submission:
     """The readings as columns, sorted by signal and time. Raises: Problem 422."""
-    batch_meta = _own(body.meta, "meta")
+    batch_meta = own_meta(body.meta, "meta")
     metas = [_merged(batch_meta, reading.meta, row) for row, reading in enumerate(body.readings)]
     names = [_signal(reading, meta, row) for row, (reading, meta) in enumerate(zip(body.readings, metas, strict=True))]
     signals = tuple(sorted(set(names)))
@@ -130,7 +147,7 @@ def _ordered(columns: Columns, order: Any) -> Columns:
     )
 
 
-def _own(meta: dict[str, Any] | None, field: str) -> dict[str, Any]:
+def own_meta(meta: dict[str, Any] | None, field: str) -> dict[str, Any]:
     """What the client may say; `__system` belongs to the hub."""
     if not meta:
         return {}
@@ -140,7 +157,7 @@ def _own(meta: dict[str, Any] | None, field: str) -> dict[str, Any]:
 
 
 def _merged(batch: dict[str, Any], own: dict[str, Any] | None, row: int) -> dict[str, Any]:
-    return batch if not own else {**batch, **_own(own, f"readings[{row}].meta")}
+    return batch if not own else {**batch, **own_meta(own, f"readings[{row}].meta")}
 
 
 def _signal(reading: ReadingBody, meta: dict[str, Any], row: int) -> str:

@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from hub.database.pool import Connection
-from hub.ingest import ledger, posts, records, repeats, store
+from hub.ingest import ledger, posts, records, repeats, store, streams
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.asides import Source, asides_of
 from hub.ingest.catalogue import Catalogue, EpochKey, Known, Profiles
@@ -23,8 +23,10 @@ from hub.ingest.dictionary import Verdict
 from hub.ingest.ledger import LedgerEntry
 from hub.ingest.posts import PostRange
 from hub.ingest.store import NO_LOSERS, Losers
+from hub.ingest.streams import StreamKey, StreamPlace, Turn, turn
 from hub.ingest.verdict import Ask, Bounds, Judged, Naming, Part, judge
 from shared.columns import DecodedColumns
+from shared.errors import StorageUnavailable
 from shared.readings import Int64
 from shared.records import Dictionary, Record
 from shared.wire import Header
@@ -117,6 +119,7 @@ class GroupCommit:
         await self._refuse_strangers(connection, epoch_of)
         await self._settle_known(connection, epoch_of)
         await self._take_released(connection)
+        streamed = await self._open_streams(connection)
         notes = await self._add_dictionaries(connection, epoch_of)
         entries = [
             LedgerEntry(epoch_of[self._key(place)], self._header(place), taken_through_us=self._through_us(place))
@@ -125,6 +128,7 @@ class GroupCommit:
         entries += await self._store(connection, await self._judge(connection, epoch_of))
         if entries:
             await ledger.enter(connection, entries)
+        await self._advance_streams(connection, streamed)
         await records.add_records(
             connection, [(epoch_of[self._key(place)], self._header(place), record) for place, record in notes]
         )
@@ -185,6 +189,34 @@ class GroupCommit:
         for place, released_id in wanted.items():
             if released_id not in there:
                 self._settle(place, Answer.COMMITTED)
+
+    async def _open_streams(self, connection: Connection) -> list[tuple[int, StreamKey, StreamPlace]]:
+        """Settle the messages of streams that are known, or come too early. Returns: places of those that go in."""
+        found = [
+            (place, item.stream, item.place)
+            for place, item in self._open()
+            if isinstance(item, Submission) and item.stream is not None and item.place is not None
+        ]
+        reached = await streams.reached(connection, {key for _, key, _ in found})
+        going_in = []
+        for at, key, place in found:
+            match turn(place, reached[key]):
+                case Turn.KNOWN:
+                    self._settle(at, Answer.COMMITTED, Outcome(0, self._items[at].readings))
+                case Turn.EARLY:
+                    self._settle(at, Answer.LATER)
+                case Turn.NEXT:
+                    reached[key] = place.seq
+                    going_in.append((at, key, place))
+        return going_in
+
+    async def _advance_streams(
+        self, connection: Connection, streamed: Sequence[tuple[int, StreamKey, StreamPlace]]
+    ) -> None:
+        """Raises: StorageUnavailable where one of the messages cannot go in yet: none behind it may."""
+        if any(self._settled[at].answer is not Answer.COMMITTED for at, _, _ in streamed):
+            raise StorageUnavailable("a sensor's signals are not registered yet")
+        await streams.advance(connection, {key: place.seq for _, key, place in streamed})
 
     async def _add_dictionaries(
         self, connection: Connection, epoch_of: dict[EpochKey, int]

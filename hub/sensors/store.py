@@ -85,6 +85,7 @@ _DELETE_WINDOWS = "delete from session_sensors where sensor_id = $1"
 _DELETE_NAMED = "delete from named_readings where sensor_id = $1"
 _DELETE_LATE = "delete from late_posts where sensor_id = $1"
 _FORGET_NAMES = "update agent_bindings set state = 'deleted', sensor_id = null where sensor_id = $1"
+_DELETE_STREAMS = "delete from ingest_streams where sensor_id = $1"
 _DELETE_AGGREGATES = "delete from aggregates_1m where series_id in (select id from series where sensor_id = $1)"
 _DELETE_METAS = "delete from reading_meta where series_id in (select id from series where sensor_id = $1)"
 _DELETE_SERIES = "delete from series where sensor_id = $1"
@@ -227,6 +228,7 @@ async def delete(connection: Connection, sensor_id: UUID) -> None:
         _DELETE_WINDOWS,
         _DELETE_NAMED,
         _DELETE_LATE,
+        _DELETE_STREAMS,
         _DELETE_AGGREGATES,
         _DELETE_METAS,
         _DELETE_SERIES,

@@ -18,6 +18,7 @@ from hub.asyncapi import asyncapi_document
 from hub.events.event import PublicEvent
 from hub.events.send import Message, signed
 from hub.events.store import body_of
+from hub.ingest import stream_messages
 from hub.settings import HubSettings
 from shared import messages, topics
 from tests.hub.conftest import Hub
@@ -87,6 +88,16 @@ def test_what_is_sent_fits_its_schema() -> None:
     ack = messages.Ack("abc", acked=[messages.EpochRange("00" * 16, 1, 2)])
     validate("Ack", msgspec.json.decode(messages.encode(ack)))
     validate("State", msgspec.json.decode(messages.encode(messages.State("online", "a"))))
+
+
+def test_what_is_said_over_websocket_fits_its_schema() -> None:
+    said = {"type": "readings", "seq": 1, "columns": {"timestamp_us": [1], "raw_value": [2.0]}}
+    stream_messages.decode(msgspec.json.encode(said))
+    validate("SocketReadings", said)
+    with pytest.raises(jsonschema.ValidationError):
+        validate("SocketReadings", said | {"body": {}})
+    for message in (stream_messages.Acknowledged(1, 2, 3, 4), stream_messages.Error({"status": 401})):
+        validate(type(message).__name__, msgspec.json.decode(stream_messages.encode(message)))
 
 
 def test_all_headers_of_a_webhook_are_described() -> None:
