@@ -23,7 +23,7 @@ from hub.ingest.dictionary import Verdict
 from hub.ingest.ledger import LedgerEntry
 from hub.ingest.posts import PostRange
 from hub.ingest.store import NO_LOSERS, Losers
-from hub.ingest.streams import StreamKey, StreamPlace, Turn, turn
+from hub.ingest.streams import StreamKey, StreamPlace, Turn
 from hub.ingest.verdict import Ask, Bounds, Judged, Naming, Part, judge
 from shared.columns import DecodedColumns
 from shared.errors import StorageUnavailable
@@ -199,15 +199,12 @@ class GroupCommit:
         ]
         reached = await streams.reached(connection, {key for _, key, _ in found})
         going_in = []
-        for at, key, place in found:
-            match turn(place, reached[key]):
-                case Turn.KNOWN:
-                    self._settle(at, Answer.COMMITTED, Outcome(0, self._items[at].readings))
-                case Turn.EARLY:
-                    self._settle(at, Answer.LATER)
-                case Turn.NEXT:
-                    reached[key] = place.seq
-                    going_in.append((at, key, place))
+        for (at, key, place), turn in zip(found, streams.turns(found, reached), strict=True):
+            if turn is Turn.NEXT:
+                going_in.append((at, key, place))
+            else:
+                answer = Answer.COMMITTED if turn is Turn.KNOWN else Answer.LATER
+                self._settle(at, answer, Outcome(0, self._items[at].readings))
         return going_in
 
     async def _advance_streams(

@@ -11,7 +11,7 @@ that come twice then are still stored once, by their time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -76,6 +76,21 @@ def turn(place: StreamPlace, last_seq: int) -> Turn:
     if place.seq <= last_seq:
         return Turn.KNOWN
     return Turn.NEXT if place.after_seq <= last_seq else Turn.EARLY
+
+
+def turns(messages: Sequence[tuple[int, StreamKey, StreamPlace]], reached: Mapping[StreamKey, int]) -> list[Turn]:
+    """Which of these messages may go in together, one after the other.
+
+    Args:
+        messages: with a number of the caller's own.
+        reached: how far their streams have come.
+    """
+    last_seqs, found = dict(reached), []
+    for _, key, place in messages:
+        found.append(turn(place, last_seqs[key]))
+        if found[-1] is Turn.NEXT:
+            last_seqs[key] = place.seq
+    return found
 
 
 async def open_stream(connection: Connection, sensor_id: UUID, stream: str) -> int:
