@@ -66,8 +66,7 @@ class Step:
                 if len(which):
                     times, values = rows.time_us[which], found.physical[which]
                     changed = await overwrite(connection, left.series_id, ref, times, values, found.status[which])
-                    ends = int(times[0]), int(times[-1])
-                    await store.mark_dirty(connection, left.series_id, int(rows.id[which].min()), *ends)
+                    await store.mark_dirty(connection, left.series_id, int(times[0]), int(times[-1]))
             more = len(rows) == READINGS_MAX
             at_us = int(rows.time_us[-1]) + 1 if more else left.stretch.to_us
             await store.move(connection, self.task_id, number, at_us, len(rows), changed)

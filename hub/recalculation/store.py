@@ -281,10 +281,13 @@ async def keep_previous(
     )
 
 
-async def mark_dirty(connection: Connection, series_id: int, first_id: int, from_us: int, to_us: int) -> None:
-    """Note that the minutes of these two times, and all between, are to be summed up again."""
+async def mark_dirty(connection: Connection, series_id: int, from_us: int, to_us: int) -> None:
+    """Note that the minutes of these two times, and all between, are to be summed up again.
+
+    The mark has the id 0: it is of no reading that has come.
+    """
     bounds = (to_datetime(one // 60_000_000 * 60_000_000) for one in (from_us, to_us))
-    await connection.execute(_DIRTY, first_id, [series_id], *bounds)
+    await connection.execute(_DIRTY, 0, [series_id], *bounds)
 
 
 async def session_windows(connection: Connection, sensor_id: UUID, session_ids: Sequence[UUID]) -> list[Row]:

@@ -60,7 +60,7 @@ class Columns:
 
     def json(self) -> bytes:
         """The answer."""
-        return orjson.dumps(self.fields, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(self.fields, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z)
 
 
 def of_values(profile: AsOf, values: list[float]) -> Columns:
@@ -82,7 +82,7 @@ def of_rows(profile: AsOf, rows: Rows, signals: dict[int, str], *, raw_hidden: b
     names = np.array([signals[ref] for ref in refs.tolist()], object)
     return Columns(
         {
-            "timestamp": np.datetime_as_string(rows.time_us.view("datetime64[us]"), timezone="UTC").tolist(),
+            "timestamp": rows.time_us.view("datetime64[us]"),
             "signal": names[place].tolist(),
             "raw_value": np.full(len(rows), np.nan) if raw_hidden else rows.raw,
             **_physical(found.physical, found.status),
