@@ -28,6 +28,8 @@ from hub.agents.transitions import Transitions
 from hub.broker.lanes import UpMessage
 from hub.broker.link import BrokerLink
 from hub.broker.provisioners import new_provisioner
+from hub.certificates.issue import Issuer
+from hub.certificates.signing import key_of
 from hub.database.pool import Connection
 from hub.database.storage import Storage
 from hub.events import purge
@@ -52,6 +54,7 @@ from hub.runs.auto_complete import complete_overdue
 from hub.sensors.connections import ConnectionWatch
 from hub.sensors.schedule import activate_due
 from hub.services import Services
+from hub.sessions.late import LateData
 from hub.sessions.upkeep import ForgottenSessions, needs_readings
 from hub.settings import HubSettings
 from hub.telemetry.aggregate import fold_settled
@@ -142,7 +145,9 @@ def _jobs(settings: HubSettings, services: Services) -> list[Job]:
         Job("stuck webhooks", min(30.0, settings.webhook_stuck_after_s / 2), free_stuck),
         Job("auto-completion of runs", 15.0, partial(complete_overdue, storage, clock)),
         Job("forgotten sessions", 60.0, forgotten.once),
+        Job("late data of sessions", 5.0, LateData(storage, clock).once),
         Job("aggregates", 5.0, partial(fold_settled, storage, clock)),
+        Job("certificates", 2.0, services.certificates.once),
         Job("ledger folding", 600.0, ledger.work),
         Job("upkeep", 600.0, upkeep.once),
         Job("orphaned artifacts", 3600.0, Orphans(services.contents, storage, clock).remove),
@@ -164,6 +169,8 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
     bell = EventBell(storage)
     presence, provisioner = PresenceBook(settings, clock), new_provisioner(settings, broker)
     grace_h = settings.agent_retirement_grace_h
+    configurator = Configurator(storage.pool, broker, clock)
+    key = key_of(settings.certificate_key_file, settings.secret_key_file)
     return Services(
         settings=settings,
         clock=clock,
@@ -183,7 +190,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         live=LiveHub(clock=clock),
         tail=tail,
         presence=presence,
-        configurator=Configurator(storage.pool, broker, clock),
+        configurator=configurator,
         provisioner=provisioner,
         revocations=Revocations(storage, presence, provisioner, broker, clock, grace_h=grace_h),
         member_rights=MemberRights(storage, provisioner, broker, clock),
@@ -191,6 +198,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         feed=EventFeed(storage, bell),
         webhook_guard=Guard(settings.webhook_allowed_networks),
         contents=open_contents(settings),
+        certificates=Issuer(storage, clock, configurator, key, hub=settings.base_url),
         exports=Exports(max(1, settings.database_connections_max // 4)),
     )
 

@@ -21,7 +21,7 @@ from hub.events.change import Change
 from hub.events.event import NewEvent, PublicEvent, SubjectType
 from hub.experiments.rules import Status as RunStatus
 from hub.runs.lifecycle import start_run
-from hub.sessions import held, store
+from hub.sessions import held, late, store
 from hub.sessions.rules import Opening, SessionStatus, checked_start, checked_stop, require_transition
 from hub.sessions.store import Row
 
@@ -48,7 +48,7 @@ async def create(change: Change, run: Row, policies: Policies, new: NewSession) 
     _require_open(run)
     assert change.actor.id is not None
     session_id = uuid7()
-    late = (policies.late_data or HOLD, policies.late_data or ATTACH)
+    policy = (policies.late_data or HOLD, policies.late_data or ATTACH)
     try:
         await store.add(
             change.connection,
@@ -58,7 +58,7 @@ async def create(change: Change, run: Row, policies: Policies, new: NewSession) 
             ordinal_number=new.ordinal_number,
             initiated_by=change.actor.id,
             notes=new.notes,
-            late=late,
+            late=policy,
             now=change.now,
         )
     except asyncpg.UniqueViolationError:
@@ -104,6 +104,7 @@ async def archive(change: Change, session: Row) -> None:
     if not require_transition(SessionStatus(session["status"]), SessionStatus.ARCHIVED):
         return
     before_id = await store.draw_late_from(change.connection)
+    await late.settle(change, session["id"], before_id)
     await store.archive(change.connection, session["id"], before_id, change.now)
     await _tell(change, "capture_session.archived", session["run_id"], session["id"])
 
@@ -126,7 +127,9 @@ async def complete_backfill(change: Change, session: Row) -> int:
     counted, through_id = await held.count_settled(change.connection, session["id"])
     before_id = await store.draw_late_from(change.connection)
     counted += await held.count(change.connection, session["id"], through_id, before_id)
+    await late.settle(change, session["id"], before_id)
     await store.complete_backfill(change.connection, session["id"], before_id, change.now)
+    await late.note_backfilled(change.connection, session["id"])
     await _tell(
         change,
         PublicEvent.SESSION_BACKFILL_COMPLETED,

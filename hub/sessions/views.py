@@ -77,6 +77,9 @@ class SessionView(BaseModel):
     created_at: datetime
     updated_at: datetime
     version: int
+    held_records: int = Field(
+        description="Late readings that do not count until a backfill; counted every few seconds."
+    )
     sensors: list[Participant]
 
     @staticmethod

@@ -52,8 +52,8 @@ begin
 end
 $$;
 
--- Which readings of a session do not count (yet), as ranges of ids: [first, behind the last).
-create function held_ids(session capture_sessions) returns int8multirange language sql stable as $$
+-- Which readings of a session its policy holds back, as ranges of ids: [first, behind the last).
+create function held_by_policy(session capture_sessions) returns int8multirange language sql stable as $$
     select case
         when session.late_from_id is null then int8multirange()
         when session.late_agents = 'hold' and session.late_rest = 'hold'
@@ -61,7 +61,7 @@ create function held_ids(session capture_sessions) returns int8multirange langua
         when session.late_agents = 'attach' and session.late_rest = 'attach' then int8multirange()
         when session.late_agents = 'hold' then int8multirange(int8range(session.late_from_id, null)) - posts.ids
         else posts.ids * int8multirange(int8range(session.late_from_id, null))
-    end - session.late_ids
+    end
     from (
         select coalesce(range_agg(ids), int8multirange()) as ids from (
             select int8range(p.first_id, p.last_id, '[]') as ids
@@ -76,6 +76,41 @@ create function held_ids(session capture_sessions) returns int8multirange langua
     ) as posts
 $$;
 
+-- Which of them do not count (yet).
+create function held_ids(session capture_sessions) returns int8multirange language sql stable as $$
+    select held_by_policy(session) - session.late_ids
+$$;
+
 -- What comes from within an archived session is refused: ingest must know when one is archived.
 create trigger catalogue_change before update of archived or delete on capture_sessions
     for each statement execute function change_catalogue();
+
+-- What came late is counted from time to time, to be shown and told: hub.sessions.late.
+create table session_late (
+    session_id uuid primary key references capture_sessions on delete cascade,
+    counted_to bigint not null,
+    held_records bigint not null default 0
+);
+comment on column session_late.counted_to is 'Readings below this id are counted; grows with each count.';
+
+create index capture_sessions_stopped on capture_sessions (stopped_at) where late_from_id is not null;
+
+create table late_hints (session_id uuid not null, first_id bigint not null);
+comment on table late_hints is
+    'Sessions for which readings came late, by marks of minutes that were folded before somebody looked. Append only.';
+
+-- Ended sessions that a committed group may have late readings of: in one of their windows, or by name.
+create function touched_sessions(first bigint, series_ids integer[], bucket_from timestamptz, bucket_to timestamptz)
+returns setof uuid language sql stable as $$
+    select w.session_id
+    from series x
+    join session_sensors w on w.sensor_id = x.sensor_id
+     and w.time_from < bucket_to + interval '1 minute' and w.time_to > bucket_from
+    join capture_sessions s on s.id = w.session_id and s.late_from_id <= first
+    where x.id = any(series_ids)
+      and exists (select from capture_sessions e where e.stopped_at >= bucket_from and e.late_from_id <= first)
+    union
+    select n.session_id
+    from named_readings n join capture_sessions s on s.id = n.session_id and s.late_from_id <= first
+    where n.first_id >= first and n.first_id < first + 16384
+$$;
