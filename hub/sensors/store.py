@@ -21,7 +21,7 @@ else:
 _LOCK_CATALOGUE = "select pg_advisory_xact_lock(1280459057, 1)"
 
 # Whoever starts a session takes this lock before he looks for sensors (hub.sessions.store). Before the catalogue lock.
-_LOCK_STARTS = "select pg_advisory_xact_lock(1280459057, 3)"
+_LOCK_STARTS = "select pg_advisory_xact_lock(1280459057, 9)"
 
 _COLUMNS = """
     s.id, s.project_id, s.name, s.type, s.input_unit, s.display_unit, s.status, s.token_preview, s.last_heartbeat,
