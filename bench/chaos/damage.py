@@ -5,25 +5,28 @@ from __future__ import annotations
 import contextlib
 import mmap
 import sqlite3
+import struct
+from collections.abc import Collection
 from pathlib import Path
 from random import Random
 
 MAGIC = b"LRB\x01"
 _DATA_KIND = 3
 _HEADER_BYTES = 80
-_KIND_AT, _LENGTH_AT = 8, 4
+_KIND_AT, _LENGTH_AT, _IDENTITY_AT = 8, 4, 28
+_IDENTITY = struct.Struct("<16sQ")
 _FILL_BYTES = 1 << 20
 _LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 
 
-def flip_batches(spool: Path, random: Random, count: int) -> int:
-    """Flip one bit inside some of the youngest data batches. The log is merged into the file first.
+def flip_batches(spool: Path, random: Random, count: int, wanted: Collection[tuple[bytes, int]]) -> int:
+    """Flip one bit inside some of the wanted batches of readings. The log is merged into the file first.
 
     Returns: how many were hit.
     """
     _merge_log(spool)
-    places = _batches_in(spool)
-    chosen = random.sample(places[-50:], min(count, len(places[-50:])))
+    places = [(at, size) for identity, at, size in _batches_in(spool) if identity in wanted]
+    chosen = random.sample(places, min(count, len(places)))
     for at, size in chosen:
         with spool.open("r+b") as file:
             file.seek(at + _HEADER_BYTES + random.randrange(size - _HEADER_BYTES))
@@ -33,9 +36,9 @@ def flip_batches(spool: Path, random: Random, count: int) -> int:
     return len(chosen)
 
 
-def _batches_in(path: Path) -> list[tuple[int, int]]:
-    """Where data batches begin, and how long they are."""
-    found: list[tuple[int, int]] = []
+def _batches_in(path: Path) -> list[tuple[tuple[bytes, int], int, int]]:
+    """Epoch and seq of the data batches that lie in one piece, where they begin, and how long they are."""
+    found: list[tuple[tuple[bytes, int], int, int]] = []
     if path.stat().st_size == 0:  # which cannot be mapped
         return found
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -43,7 +46,8 @@ def _batches_in(path: Path) -> list[tuple[int, int]]:
         while at >= 0:
             size = int.from_bytes(view[at + _LENGTH_AT : at + _LENGTH_AT + 4], "little")
             if size > _HEADER_BYTES and at + size <= len(view) and view[at + _KIND_AT] == _DATA_KIND:
-                found.append((at, size))
+                epoch, seq = _IDENTITY.unpack_from(view, at + _IDENTITY_AT)
+                found.append(((epoch, seq), at, size))
             at = view.find(MAGIC, at + 1)
     return found
 

@@ -30,8 +30,11 @@ def corrupt_batches(scene: Scene) -> str:
     which = scene.agent()
     scene.stack.links.cut("agents")
     scene.seconds(1.0, 2.5)
-    with agent_down(scene, which) as spool, harm.noted(scene.watch.evidence[which], spool.path):
-        flipped = damage.flip_batches(spool.path, scene.random, scene.random.randint(1, 4))
+    evidence = scene.watch.evidence[which]
+    with agent_down(scene, which) as spool, harm.noted(evidence, spool.path):
+        standing = evidence.look(spool.path, down=True)
+        waiting = standing.pending if standing is not None else ()
+        flipped = damage.flip_batches(spool.path, scene.random, scene.random.randint(1, 4), waiting)
     scene.stack.links.heal("agents", reset=False)
     return f"{flipped} batches of agent {which} corrupted on disk"
 
