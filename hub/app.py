@@ -25,6 +25,7 @@ from hub.accounts import routes as account_routes
 from hub.agents import epoch_routes
 from hub.agents import routes as agent_routes
 from hub.asyncapi import asyncapi_document
+from hub.certificates import routes as certificate_routes
 from hub.declared import only_declared
 from hub.errors import install_error_handlers
 from hub.events import routes as event_routes
@@ -64,6 +65,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     sensor_routes.router,
     recalculation_routes.router,
     session_routes.router,
+    certificate_routes.router,
     agent_routes.router,
     epoch_routes.router,
     import_routes.router,

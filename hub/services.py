@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hub.agents.revocation import Revocations
     from hub.broker.link import BrokerLink
     from hub.broker.provision import Provisioner
+    from hub.certificates.issue import Issuer
     from hub.events.bell import EventBell
     from hub.events.feed import EventFeed
     from hub.events.target import Guard
@@ -71,6 +72,7 @@ class Services:
     webhook_guard: Guard
     exports: Exports
     contents: Contents | None
+    certificates: Issuer
 
     def now(self) -> datetime:
         """The moment, as the database's timestamps have it."""

@@ -159,6 +159,11 @@ class AccessSettings(SettingsGroup):
         description="Key (32 bytes or more) that signs access tokens, made if missing; several hubs share it. "
         "Without it a new key is drawn at every start.",
     )
+    certificate_key_file: Path | None = Field(
+        default=None,
+        description="Key (Ed25519, PEM) that signs certificates of completeness, made if missing; several hubs share "
+        "it. By default `certificate-key.pem` beside `secret_key_file`.",
+    )
     registration: Literal["open", "invitation", "closed"] = Field(
         default="closed", description="Who may register an account: anyone, whoever is invited, or nobody."
     )

@@ -45,6 +45,7 @@ PARTS = {
     "up": Part("labrelay.up.command", "all", "run everything on this machine"),
     "agent": Part("agent.cli", "agent", "read instruments and forward: run, enrol, status, read, check, spool"),
     "hub": Part("hub.cli", "hub", "the central server: run, migrate, openapi"),
+    "verify": Part("labrelay.verify", "verify", "check a session's certificate of completeness, offline"),
     "simulate": Part("drivers.simulators.laboratory", "agent", "run a simulated laboratory from a TOML file"),
 }
 

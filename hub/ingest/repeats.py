@@ -1,7 +1,7 @@
 """Readings that were stored already, noted as they are met, so that a certificate can count them.
 
-Rare: a batch that was relabelled, a client that posts again what it posted before. What the ledger knows by its identity
-is not looked at reading by reading and is no repeat.
+Rare: a batch that was relabelled, a client that posts again what it posted before. A batch that the ledger knows by its
+identity is not looked at reading by reading and is no repeat.
 """
 
 from __future__ import annotations

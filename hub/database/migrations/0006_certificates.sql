@@ -10,9 +10,11 @@ create table certificates (
     document text not null,
     primary key (session_id, version)
 );
-comment on table certificates is 'Certificates that were issued, as they were signed; nothing here is ever changed.';
-comment on column certificates.digest is 'SHA-256 of what it says, apart from its number and moment: equal ones are not issued twice.';
-comment on column certificates.session_version is 'Of the session as it was made; a session that changed since is looked at again.';
+comment on table certificates is 'Certificates that were issued, as they were signed; documents never change.';
+comment on column certificates.digest is
+    'SHA-256 of what it says about the session and its sensors: it is issued anew only when that changes.';
+comment on column certificates.session_version is
+    'Of the session as it was looked at last; one that changed since is looked at again.';
 
 create table repeated_readings (
     id bigint generated always as identity primary key,

@@ -13,6 +13,7 @@ from typing import Any
 TABLE = """
 #                                                            anonymous stranger viewer editor owner admin sensor agent
 GET    /api/v1/agents                                                               401 200 200 200 200 200 401 401
+GET    /api/v1/certificate-key                                                      200 200 200 200 200 200 200 200
 POST   /api/v1/agents/enrol                                                         200 200 200 200 200 200 200 200
 POST   /api/v1/agents/enrolment-codes                                               401 404 403 201 201 404 401 401
 GET    /api/v1/agents/{agent_id}                                                    401 404 200 200 200 404 401 401
@@ -60,6 +61,8 @@ PATCH  /api/v1/runs/{run_id}/capture-sessions/{session_id}                      
 DELETE /api/v1/runs/{run_id}/capture-sessions/{session_id}                          401 404 403 204 204 404 401 401
 POST   /api/v1/runs/{run_id}/capture-sessions/{session_id}/backfill/complete        401 404 403 200 200 404 401 401
 POST   /api/v1/runs/{run_id}/capture-sessions/{session_id}/backfill/start           401 404 403 200 200 404 401 401
+GET    /api/v1/runs/{run_id}/capture-sessions/{session_id}/certificate              401 404 200 200 200 404 401 401
+GET    /api/v1/runs/{run_id}/capture-sessions/{session_id}/certificate/versions     401 404 200 200 200 404 401 401
 GET    /api/v1/runs/{run_id}/capture-sessions/{session_id}/events                   401 404 200 200 200 404 401 401
 POST   /api/v1/runs/{run_id}/capture-sessions/{session_id}/stop                     401 404 403 200 200 404 401 401
 GET    /api/v1/runs/{run_id}/events                                                 401 404 200 200 200 404 401 401
