@@ -1,9 +1,9 @@
 """Conversion profiles at a hub: recalculation of stored readings, and previews of 100,000 recent ones.
 
 Hub, PostgreSQL (with fsync) and Mosquitto are processes of their own, as shipped. The readings are put into the
-database by COPY, as ingest does, half a million a series. A recalculation changes the value of each of them; its time is that
-between its start and its end as the task tells it, counting left out. A preview is timed at the client, over HTTP, with
-all its columns.
+database by COPY, as ingest does, half a million a series. A recalculation changes the value of each of them; its time
+is that between its start and its end as the task tells it, counting left out. A preview is timed at the client, over
+HTTP, with all its columns.
 """
 
 from __future__ import annotations

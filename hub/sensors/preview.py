@@ -60,7 +60,7 @@ class Columns:
 
     def json(self) -> bytes:
         """The answer."""
-        return orjson.dumps(self.fields, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z)
+        return orjson.dumps(self.fields, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
 
 
 def of_values(profile: AsOf, values: list[float]) -> Columns:
