@@ -27,8 +27,9 @@ import msgspec
 from agent.spool.batch import Standing
 from agent.spool.carve import carve, carve_log
 from agent.spool.connection import connect
-from agent.spool.merge import INDEX_SUFFIX, LOG_SUFFIX, merge
+from agent.spool.merge import LOG_SUFFIX, merge
 from agent.spool.store import Epoch, Row, Store
+from agent.spool.wal_index import INDEX_SUFFIX
 from shared.errors import SpoolUnavailable, WireError
 from shared.records import Gap
 from shared.wire import Batch, Kind, decode
@@ -44,6 +45,10 @@ _EPOCHS = (
     "SELECT epoch, started_us, last_seq, taken_through_us FROM epochs WHERE typeof(epoch) = 'blob'"
     " AND length(epoch) = 16 AND typeof(started_us) = 'integer' AND typeof(last_seq) = 'integer'"
     " AND typeof(taken_through_us) = 'integer' GROUP BY epoch ORDER BY ref"
+)
+_OWN_STANDING = (
+    "SELECT b.standing FROM batches b NOT INDEXED JOIN epochs e ON e.ref = b.epoch"
+    " WHERE b.id = ? AND b.seq = ? AND e.epoch = ?"
 )
 _INCARNATION = "SELECT value FROM meta WHERE key = 'incarnation' AND typeof(value) = 'text'"
 
@@ -69,7 +74,7 @@ def move_aside_and_save(path: Path, *, now_us: int) -> Salvaged:
     try:
         aside = _unsaved(path) or path.with_name(f"{path.stem}.damaged-{now_us}")
         _move(path, aside)
-        merge(aside / path.name)
+        merge(aside / path.name, path)
     except OSError as error:  # on Windows, as long as another connection has it open
         raise SpoolUnavailable(f"{path} is damaged and cannot be moved aside: {error}") from error
     new = aside / _NEW
@@ -193,7 +198,7 @@ class _Target:
     def _insert(self, batch_id: int, batch: Batch, content: bytes) -> None:
         header = batch.header
         row = Row(batch_id, self._epoch_ref(batch), header.seq, header.kind, *_extent(batch), 0)
-        standing = _standing(self._db, batch_id)
+        standing = _standing(self._db, batch_id, batch)
         new_id = self._store.insert(row, content, standing)
         if not batch_id:
             self._carved[header.epoch, header.seq] = new_id
@@ -219,9 +224,9 @@ def _extent(batch: Batch) -> tuple[int, int, int]:
     return 0, batch.header.taken_through_us, batch.header.taken_through_us
 
 
-def _standing(db: sqlite3.Connection, batch_id: int) -> Standing:
+def _standing(db: sqlite3.Connection, batch_id: int, batch: Batch) -> Standing:
     """Where a batch stood, as its row and the index say: one bit that has rotted in either makes it pending."""
-    for (standing,) in _readable(db, "SELECT standing FROM batches NOT INDEXED WHERE id = ?", (batch_id,)):
+    for (standing,) in _readable(db, _OWN_STANDING, (batch_id, batch.header.seq, batch.header.epoch)):
         sql = "SELECT standing FROM batches INDEXED BY batches_standing WHERE standing = ? AND id = ?"
         if standing in tuple(Standing) and list(_readable(db, sql, (standing, batch_id))):
             return Standing(standing)
@@ -229,23 +234,23 @@ def _standing(db: sqlite3.Connection, batch_id: int) -> Standing:
 
 
 def _contents(db: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
-    """All readable rows of `contents`; behind a damaged page the ids are tried one by one."""
+    """Rows of `contents`, by rising id; behind a damaged page, or an id that leads back, ids are tried one by one."""
     at, misses = 0, 0
     while misses < MISSES_MAX:
         try:
             found = db.execute("SELECT id, content FROM contents WHERE id > ? ORDER BY id LIMIT 1", (at,)).fetchone()
         except (sqlite3.Error, UnicodeDecodeError):
-            at, misses = at + 1, misses + 1
-            for row in _readable(db, "SELECT id, content FROM contents WHERE id = ?", (at,)):
-                misses = 0
-                if isinstance(row[1], bytes):
-                    yield at, row[1]
-            continue
+            found = (at, None)
         if found is None:
             return
-        at, misses = int(found[0]), 0
+        if found[0] <= at:
+            at, misses = at + 1, misses + 1
+            found = next(_readable(db, "SELECT id, content FROM contents WHERE id = ?", (at,)), None)
+            if found is None:
+                continue
+        at, misses = max(at, int(found[0])), 0
         if isinstance(found[1], bytes):
-            yield at, found[1]
+            yield int(found[0]), found[1]
 
 
 def _readable(db: sqlite3.Connection, sql: str, arguments: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:

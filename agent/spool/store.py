@@ -4,6 +4,7 @@ Files, all in the agent's data directory::
 
     spool.db, -wal, -shm       SQLite in WAL mode, synchronous=FULL, `user_version` = `FORMAT`
     spool.lock                 SQLite; whoever holds its exclusive lock owns the spool (agent.spool.lock)
+    spool.witness              how far it was committed (agent.spool.witness)
     spool.reserve              space for gap records on a full disk (agent.spool.reserve)
     spool.damaged-<time>/      what could not be opened, moved aside, never deleted (agent.spool.salvage)
 

@@ -28,6 +28,7 @@ from agent.spool.reserve import Reserve
 from agent.spool.settings import SpoolSettings
 from agent.spool.store import ROW_OVERHEAD_BYTES, Store
 from agent.spool.thin import Thinner
+from agent.spool.witness import gone, tell
 from shared.clock import Clock
 from shared.errors import SpoolUnavailable
 from shared.messages import SpoolState
@@ -259,7 +260,7 @@ class SpoolWriter:
             with store.transaction():
                 previous = store.latest_epoch()
                 now_us = self._clock.now_us()
-                gaps = salvage.take_gap(store)
+                gaps = (*salvage.take_gap(store), *gone(self.path, store, now_us))
                 if previous is not None and not self.rewinds:  # the first opening of this process
                     through_us = previous.taken_through_us
                     gaps = (*gaps, Gap("downtime", through_us, max(now_us, through_us)))
@@ -283,6 +284,7 @@ class SpoolWriter:
             self.settings, store, journal, thinner, clock=self._clock, held=lambda batch_id: batch_id in self._held
         )
         self._oldest_us = store.oldest_us()
+        tell(self.path, self._journal.epoch, self._journal.last_seq)
 
     def _attach_after_salvage(self, error: SpoolDamaged) -> None:
         salvaged = salvage.move_aside_and_save(self.path, now_us=self._clock.now_us())
@@ -324,6 +326,7 @@ class SpoolWriter:
                 self._recover(error)
             raise
         self._oldest_us = oldest_us
+        tell(self.path, self._journal.epoch, self._journal.last_seq)
         for _ in marks:
             self._marks.popleft()
         if batches or series or profiles:
@@ -379,8 +382,7 @@ class SpoolWriter:
             self._held.difference_update(ids)
 
     def _make_room(self, needed_bytes: int) -> None:
-        lost = self._quota.make_room(needed_bytes)
-        if lost:
+        if lost := self._quota.make_room(needed_bytes):
             self.drops += 1
             self._dropped_readings += lost
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ from agent.spool.batch import Standing
 from agent.spool.cli import main
 from agent.spool.connection import SpoolDamaged
 from agent.spool.reader import SpoolReader
+from agent.spool.salvage import _contents, move_aside_and_save
 from agent.spool.writer import SpoolWriter
 from shared.errors import SpoolUnavailable
 from shared.records import Gap
 from shared.wire import Kind, decode
-from tests.agent.spool.contents import contents, gaps
+from tests.agent.spool.contents import contents, gaps, numbers
 from tests.agent.spool.readings import batch, open_spool
 
 ROOT = Path(__file__).parents[3]
@@ -103,17 +105,41 @@ def test_a_sector_of_the_log_that_is_overwritten_costs_no_more_than_is_named(
         assert not unaccounted_for(lives[which], folder)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    which=st.integers(0, LIVES - 1),
+    place=st.floats(0, 1, exclude_max=True),
+    bit=st.integers(0, 7),
+    mode=st.sampled_from(("ro", "rw")),
+)
+def test_a_rotten_log_that_somebody_else_opens_first_costs_no_more_than_is_named(
+    lives: list[Life], which: int, place: float, bit: int, mode: str
+) -> None:
+    with copied(lives[which]) as folder:
+        _flip(folder / "spool.db-wal", place, bit)
+        uri = f"file:{folder / 'spool.db'}?mode={mode}"
+        with closing(sqlite3.connect(uri, uri=True)) as db, contextlib.suppress(sqlite3.Error):
+            db.execute("SELECT count(*) FROM batches").fetchone()
+        assert not unaccounted_for(lives[which], folder)
+
+
 def assert_accounted_for(life: Life, name: str, place: float, bit: int) -> None:
     with copied(life) as folder:
-        data = bytearray((folder / name).read_bytes())
-        at = int(place * len(data))
-        data[at] ^= 1 << bit
-        (folder / name).write_bytes(data)
+        at = _flip(folder / name, place, bit)
         if name == "spool.db" and at < HEADER_BYTES:
             with contextlib.suppress(SpoolUnavailable):  # it may refuse to start, and the operator is told
                 assert not unaccounted_for(life, folder)
         else:
             assert not unaccounted_for(life, folder), f"byte {at} of {name}"
+
+
+def _flip(path: Path, place: float, bit: int) -> int:
+    """Returns: the byte in which a bit was changed."""
+    data = bytearray(path.read_bytes())
+    at = int(place * len(data))
+    data[at] ^= 1 << bit
+    path.write_bytes(data)
+    return at
 
 
 def unaccounted_for(life: Life, folder: Path) -> set[Identity]:
@@ -183,6 +209,41 @@ def test_looking_at_a_spool_whose_agent_is_down_leaves_its_damage_to_the_agent(
         assert main([], folder) == 0
 
 
+def test_an_id_that_has_rotted_and_leads_back_keeps_saving_from_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    rows = [(number, b"content %02d" % number) for number in range(1, 61)]
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE contents (id INTEGER PRIMARY KEY, content BLOB NOT NULL)")
+        db.executemany("INSERT INTO contents VALUES (?, ?)", rows)
+        db.commit()
+    data = bytearray(path.read_bytes())
+    at = data.index(b"content 30") - 4  # the cell's id, between its length and the record's header
+    assert data[at] == 30
+    data[at] = 5
+    path.write_bytes(data)
+    with closing(sqlite3.connect(path)) as db:
+        ids = [number for number, _ in islice(_contents(db), 1000)]
+    assert ids == sorted(set(ids))
+    assert ids[-1] == 60
+
+
+def test_a_content_under_the_id_of_another_does_not_stand_where_that_one_stood(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    for number in range(40):
+        spool.append([batch(number, 1)])
+    first_id = contents(tmp_path)[-40].id
+    spool.acknowledge(spool.epoch, 1, first_id + 5)
+    spool.flush()
+    spool.close()
+    path = tmp_path / "spool.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM contents WHERE id = ?", (first_id,))
+        db.execute("UPDATE contents SET id = ? WHERE id = ?", (first_id, first_id + 20))
+        db.commit()
+    move_aside_and_save(path, now_us=1)
+    assert 20 in numbers(tmp_path, standing=Standing.PENDING)
+
+
 def test_a_saving_that_was_interrupted_is_done_again(lives: list[Life]) -> None:
     with copied(lives[0]) as folder:
         aside = folder / "spool.damaged-1700000000000000"
@@ -201,7 +262,7 @@ def test_a_saving_that_fails_is_repeated_by_the_same_agent(tmp_path: Path, monke
     spool.append([batch(0, 5)])
     refusals = iter([True])
 
-    def refusing(path: Path) -> None:
+    def refusing(path: Path, spool: Path) -> None:
         if next(refusals, False):
             raise OSError("the disk is full")
 

@@ -1,0 +1,95 @@
+"""How far the spool was committed, in a file that nobody but the agent opens (`spool.witness`).
+
+SQLite's own memory of that, the wal-index, is begun anew by whoever first opens the spool of an agent that was killed:
+a backup, a look with `sqlite3`. Where bits in the log have rotted, its end then looks torn; and one who may write
+merges what he believes and deletes the rest. The witness still says what there was.
+
+Layout, little-endian, 52 bytes::
+
+    4 bytes   magic `LRW` and version 1
+    16 + 8    the running epoch, and its last seq that was committed
+    8 + 4     salts of the write-ahead log (as in it), and its frames that were committed then
+    8 + 4     zeros; CRC-32 of all before
+
+Invariants
+    * Written after each commit and never synchronised: whole after a crash of the process alone; of an earlier moment,
+      torn or gone after a power loss. What it says is a lower bound.
+    * So a log with the same salts that is believed to end before those frames is damaged, and batches up to that seq
+      that are not known of are lost. Which of them the hub has, it knows itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.logging import event_log
+from agent.spool.store import Store
+from agent.spool.wal_index import INDEX_SUFFIX, Mark, last_commit
+from shared.records import Gap
+
+_BODY = struct.Struct("<4s16sQ8sI8x")
+_CHECKSUM = struct.Struct("<I")
+_MAGIC = b"LRW\x01"
+
+_log = event_log("spool")
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What the witness says.
+
+    Attributes:
+        log: frames of the write-ahead log, with its salts.
+    """
+
+    epoch: bytes
+    seq: int
+    log: Mark
+
+
+def gone(spool: Path, store: Store, now_us: int) -> tuple[Gap, ...]:
+    """The record of batches that were committed and that the opened spool does not know of."""
+    said = heard(spool)
+    if said is None:
+        return ()
+    last_seq = max((one.last_seq for one in store.epochs() if one.epoch == said.epoch), default=0)
+    if said.seq <= last_seq:
+        return ()
+    _log.error("spool_lacks_batches", epoch=said.epoch.hex(), first=last_seq + 1, last=said.seq)
+    latest = store.latest_epoch()
+    from_us = min(latest.taken_through_us, now_us) if latest is not None else 0
+    return (Gap("corrupt", from_us, now_us, batches=[(said.epoch.hex(), last_seq + 1, said.seq)]),)
+
+
+def heard(spool: Path) -> Testimony | None:
+    """What the witness of a spool's file says; None where there is none that is whole."""
+    try:
+        raw = _witness_of(spool).read_bytes()
+    except OSError:
+        return None
+    body, stored = raw[: _BODY.size], raw[_BODY.size :]
+    if len(body) != _BODY.size or stored != _CHECKSUM.pack(zlib.crc32(body)):
+        return None
+    magic, epoch, seq, salts, frames = _BODY.unpack(body)
+    return Testimony(epoch, seq, Mark(salts, frames)) if magic == _MAGIC else None
+
+
+def tell(spool: Path, epoch: bytes, seq: int) -> None:
+    """Note that all up to `seq` is committed. Better no witness than an old one, where that cannot be written."""
+    path = _witness_of(spool)
+    try:
+        log = last_commit(spool.with_name(spool.name + INDEX_SUFFIX))
+        body = _BODY.pack(_MAGIC, epoch, seq, log.salts, log.frames)
+        with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
+            file.write(body + _CHECKSUM.pack(zlib.crc32(body)))
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _witness_of(spool: Path) -> Path:
+    return spool.with_suffix(".witness")
