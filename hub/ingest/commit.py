@@ -14,7 +14,7 @@ from uuid import UUID
 import numpy as np
 
 from hub.database.pool import Connection
-from hub.ingest import ledger, posts, records, repeats, store, streams
+from hub.ingest import ledger, posts, previous, records, repeats, store, streams
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.asides import Source, asides_of
 from hub.ingest.catalogue import Catalogue, EpochKey, Known, Profiles
@@ -280,6 +280,7 @@ class GroupCommit:
         if len(keep):
             await store.mark_dirty(connection, rows, judged.part[keep])
             self._series_stored = store.distinct(rows.series_id).astype(np.int64)
+            await self._keep_previous(connection, judgement, keep, rows)
             await self._add_meta(connection, judgement, keep)
             await self._note_posts(connection, judgement, keep, rows)
         asides = asides_of(judged, judgement.sources, judgement.profiles.ids)
@@ -292,6 +293,13 @@ class GroupCommit:
             return await store.stage_in(connection, rows)
         await store.copy_in(connection, rows)
         return NO_LOSERS
+
+    async def _keep_previous(self, connection: Connection, judgement: _Judgement, keep: Int64, rows: Rows) -> None:
+        """Note what senders had converted readings with that are stored with another profile."""
+        judged = judgement.judged
+        if judged.replaced[keep].any():
+            had = judgement.profiles.refs[judged.replaced[keep]]
+            await previous.keep(connection, rows, had, judged.part[keep])
 
     async def _add_meta(self, connection: Connection, judgement: _Judgement, keep: Int64) -> None:
         with_meta = [

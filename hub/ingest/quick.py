@@ -191,7 +191,7 @@ def plan(items: Sequence[Item], catalogue: Catalogue, window_us: tuple[int, int]
         if isinstance(batch.content, DecodedColumns)
     ]
     judged = judge(parts, known.profiles.table, Bounds(*window_us, known.dropped_us))
-    if judged.asks or judged.verdict.any():  # anything but STORE
+    if judged.asks or judged.verdict.any() or judged.replaced.any():  # anything but STORE, and nothing to be noted
         return None
     rows = rows_of(judged, None, 0, known.profiles)
     counts = [batch.readings for batch in batches]

@@ -8,10 +8,11 @@ A batch either goes in whole (each of its readings stored, or set aside with a r
 `PHYSICAL`      the physical column that it left out cannot be derived bit for bit
 ==============  ====================================================================================
 
-Profiles. The hub's published profiles decide by the reading's time. What the agent converted with the profile in force
-is kept bit for bit; what came raw, or was converted with another profile, is converted from raw with the one in force
-(the agent's value is not kept: its profile is, and raw is, so it can be had again). What a client provided is left
-alone, and a reading that failed at the instrument stays failed.
+Profiles. The hub's published profiles decide by the reading's time, and recalculations over that. What the agent
+converted with the profile in force is kept bit for bit; what came raw, or was converted with another profile, is
+converted from raw with the one in force (the agent's value is not kept: its profile is, by `hub.ingest.previous`, and
+raw is, so it can be had again). What a client provided is left alone, and a reading that failed at the instrument stays
+failed.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class Judged:
         raw, physical: float64 (n,), NaN where there is none; finite otherwise.
         status: uint8 (n,), status bytes.
         profile: int64 (n,), place in the hub's `ProfileTable`, 0 for none.
+        replaced: int64 (n,), the one that its sender had converted it with, where another is in force; else 0.
     """
 
     asks: dict[int, Ask]
@@ -115,6 +117,7 @@ class Judged:
     physical: Float64
     status: UInt8
     profile: Int64
+    replaced: Int64
 
     def __len__(self) -> int:
         return len(self.part)
@@ -237,7 +240,7 @@ def _settle(
     raw = _joined([one.content.columns.raw for one, _ in pairs], np.float64)
     status = _joined([one.content.columns.status for one, _ in pairs], np.uint8)
     verdict = _joined([one.verdict for one, _ in pairs], np.int64)
-    physical, status, profile = _converted(
+    physical, status, profile, replaced = _converted(
         raw,
         _joined([physical for _, physical in pairs], np.float64),
         status,
@@ -257,23 +260,27 @@ def _settle(
         physical,
         status,
         profile,
+        replaced,
     )
 
 
 def _converted(
     raw: Float64, physical: Float64, status: UInt8, sent: Int64, expected: Int64, table: ProfileTable
-) -> tuple[Float64, UInt8, Int64]:
+) -> tuple[Float64, UInt8, Int64, Int64]:
     kind = status & 0x0F
     ours = convertible(status)
     stale = (sent != expected) | ((kind == Status.RAW_ONLY) & (expected != 0))
     stale |= (kind == Status.CONVERTED) & np.isnan(physical)
     again = np.flatnonzero(stale & ours)
     profile = np.where(ours, expected, np.maximum(sent, 0))
+    replaced = np.zeros(len(raw), np.int64)
     if len(again):
+        had = (sent[again] != expected[again]) & (kind[again] != Status.RAW_ONLY)
+        replaced[again] = np.where(had, np.maximum(sent[again], 0), 0)
         physical, status = physical.copy(), status.copy()
         cleared = before_conversion(status[again])
         physical[again], status[again] = table.convert(expected[again].astype(np.uint32), raw[again], cleared)
-    return physical, status, profile
+    return physical, status, profile, replaced
 
 
 def _finite(raw: Float64, physical: Float64, status: UInt8) -> tuple[Float64, Float64, UInt8]:

@@ -36,6 +36,13 @@ def test_the_profile_that_began_later_holds_until_it_ends() -> None:
     assert (timeline.last_from_us, timeline.last_profile) == (20, 1)
 
 
+def test_a_recalculation_rules_over_what_was_published_until_then() -> None:
+    published = [Term(1), Term(2, 10), Term(3, 14, decided_us=30)]
+    rulings = [Term(4, 0, 20, 25, is_ruling=True), Term(5, 5, 8, 26, is_ruling=True)]
+    timeline = Timeline([*published, *rulings])
+    assert timeline.at(np.array([-1, 0, 5, 7, 8, 13, 14, 19, 20])).tolist() == [1, 4, 5, 5, 4, 4, 3, 3, 3]
+
+
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50), st.integers(1, 50)), max_size=6), st.integers(0, 120))
 def test_a_timeline_agrees_with_asking_every_term(terms: list[tuple[int, int, int]], at: int) -> None:
     listed = [Term(profile, start, start + length) for profile, start, length in terms]
@@ -82,6 +89,7 @@ def test_what_the_profile_in_force_has_made_is_kept_and_the_rest_is_converted_ag
     judged = judge([_part(readings, _slot(1, timeline), profiles={1: 1})], TABLE, OPEN)
     assert judged.physical.tolist() == [3.0, 10.0, 10.0, 77.0]
     assert judged.profile.tolist() == [1, 2, 2, 0]
+    assert judged.replaced.tolist() == [0, 1, 0, 0]
     assert judged.status.tolist() == [1, 1, 1, 2]
 
 

@@ -254,6 +254,12 @@ async def test_what_was_converted_with_another_profile_is_converted_again_from_r
     )
     assert [row["physical"] for row in rows] == (10.0 * readings.raw).tolist()
     assert {row["version"] for row in rows} == {"2"}
+    (kept,) = await room.fetch(
+        "select h.*, p.version, (select count(*) from readings where id between h.first_id and h.last_id) as own "
+        "from previous_profiles h join conversion_profiles p on p.ref = h.profile"
+    )
+    assert (kept["version"], kept["task_id"]) == ("1", None)
+    assert kept["readings"] == kept["own"] == len(readings)
 
 
 async def test_a_publication_under_way_is_waited_for(room: Room) -> None:
