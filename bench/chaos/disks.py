@@ -132,7 +132,7 @@ def _drain_clone(scene: Scene, spool: Spool, clone: Server) -> None:
         return
     clone.start()
     wait_until(lambda: runs(spool.path, clone), START_TIMEOUT_S)
-    spool.down = False
+    spool.wake()
 
     def empty() -> bool:
         now = evidence.look(spool.path)

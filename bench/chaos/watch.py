@@ -26,11 +26,21 @@ _LOOKS = 20
 
 @dataclass(slots=True)
 class Spool:
-    """One spool file of an agent: its own, or that of a clone."""
+    """One spool file of an agent: its own, or that of a clone.
+
+    Attributes:
+        down: nobody runs on it.
+        resting: what it was seen to hold since then; clones that have had their time are not read again and again.
+    """
 
     agent: int
     path: Path
     down: bool = False
+    resting: Standing | None = None
+
+    def wake(self) -> None:
+        """Somebody runs on it again."""
+        self.down, self.resting = False, None
 
 
 @dataclass(slots=True)
@@ -56,7 +66,8 @@ class Watch:
         while not self._ended.wait(EVERY_S):
             with self._lock:
                 for spool in self.spools:
-                    self.evidence[spool.agent].look(spool.path, down=spool.down)
+                    if spool.resting is None:
+                        self.evidence[spool.agent].look(spool.path, down=spool.down)
 
     def end(self) -> None:
         """Look no more."""
@@ -89,7 +100,7 @@ class Watch:
             try:
                 yield spool
             finally:
-                spool.down = False
+                spool.wake()
                 after_us = now_us() + round(clock.offset_s * 1e6)
                 self.stops.append(Stop(agent, last - unsaved, last + 1, before_us, max(after_us, before_us)))
 
@@ -127,9 +138,12 @@ class Watch:
         ]
 
     def _look(self, spool: Spool) -> Standing | None:
+        if spool.resting is not None:
+            return spool.resting
         for _ in range(_LOOKS):
             seen = self.evidence[spool.agent].look(spool.path, down=spool.down)
             if seen is not None:
+                spool.resting = seen if spool.down else None
                 return seen
             time.sleep(0.1)
         return None
