@@ -44,6 +44,7 @@ from hub.ingest.claims import ClaimCheck
 from hub.ingest.fold import LedgerFolding
 from hub.ingest.inlets import Inlets
 from hub.ingest.live import LiveLane
+from hub.ingest.rates import Rates
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
@@ -52,6 +53,8 @@ from hub.runs.artifacts.contents import open_contents
 from hub.runs.artifacts.orphans import Orphans
 from hub.runs.auto_complete import complete_overdue
 from hub.sensors.connections import ConnectionWatch
+from hub.sensors.limit_watch import EVERY_S as LIMITS_EVERY_S
+from hub.sensors.limit_watch import LimitWatch
 from hub.sensors.schedule import activate_due
 from hub.services import Services
 from hub.sessions.late import LateData
@@ -142,6 +145,7 @@ def _jobs(settings: HubSettings, services: Services) -> list[Job]:
         Job("revoked agents", 2.0, services.revocations.once),
         Job("broker rights of members", 2.0, services.member_rights.once),
         Job("sensors that come and go", 5.0, ConnectionWatch(storage, clock).once),
+        Job("limits", LIMITS_EVERY_S, LimitWatch(storage, clock).once),
         Job("stuck webhooks", min(30.0, settings.webhook_stuck_after_s / 2), free_stuck),
         Job("auto-completion of runs", 15.0, partial(complete_overdue, storage, clock)),
         Job("forgotten sessions", 60.0, forgotten.once),
@@ -187,6 +191,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         broker=broker,
         ingest=IngestWriter(settings, storage, broker, tail, clock=clock, metrics=metrics),
         inlets=Inlets(connections_max=settings.websockets_max, takeover_timeout_s=2 * settings.ingest_post_timeout_s),
+        rates=Rates(clock, per_s_max=settings.sensor_readings_per_s_max),
         live=LiveHub(clock=clock),
         tail=tail,
         presence=presence,

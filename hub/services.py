@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hub.events.target import Guard
     from hub.export.download import Exports
     from hub.ingest.inlets import Inlets
+    from hub.ingest.rates import Rates
     from hub.ingest.write import IngestWriter
     from hub.runs.artifacts.contents import Contents
     from hub.telemetry.live import LiveHub
@@ -60,6 +61,7 @@ class Services:
     broker: BrokerLink
     ingest: IngestWriter
     inlets: Inlets
+    rates: Rates
     live: LiveHub
     tail: Tail
     presence: PresenceBook

@@ -212,6 +212,9 @@ class IngestSettings(SettingsGroup):
     agent_import_bytes_max: int = Field(
         default=4 * 1024**3, ge=1024, description="Larger exported spools are refused with 413."
     )
+    sensor_readings_per_s_max: int = Field(
+        default=0, ge=0, description="Readings per second of one sensor over HTTP and WebSocket; 0 for no limit."
+    )
     websockets_max: int = Field(
         default=1000, ge=1, description="Sensors' WebSocket connections open at the same time; more get 503."
     )

@@ -38,7 +38,9 @@ async def sensor_of_token(services: Services, token: str) -> SensorPrincipal | N
     if row is None:
         return None
     projects = frozenset((row["project_id"], *row["project_ids"]))
-    return SensorPrincipal(row["id"], row["name"], row["status"], row["project_id"], projects, hashed)
+    return SensorPrincipal(
+        row["id"], row["name"], row["status"], row["project_id"], projects, hashed, row["readings_per_s_max"]
+    )
 
 
 async def still_good(connection: Connection, principal: Principal, now: datetime) -> bool:

@@ -68,6 +68,7 @@ class SensorPrincipal:
     Attributes:
         project_ids: all projects of the sensor.
         token_hash: of the token that was used.
+        readings_per_s_max: a rate of its own.
     """
 
     id: UUID
@@ -76,6 +77,7 @@ class SensorPrincipal:
     project_id: UUID
     project_ids: frozenset[UUID]
     token_hash: bytes = field(default=b"", repr=False)
+    readings_per_s_max: int | None = None
 
 
 Principal: TypeAlias = User | SensorPrincipal

@@ -46,7 +46,7 @@ _IS_TOKEN_OF_USER = """
 _IS_TOKEN_OF_SENSOR = "select exists (select from sensors where id = $1 and token_hash = $2)"
 
 _SENSOR_OF_TOKEN = """
-    select s.id, s.name, s.status, s.project_id,
+    select s.id, s.name, s.status, s.project_id, s.readings_per_s_max,
            array(select p.project_id from sensor_projects p where p.sensor_id = s.id) as project_ids
     from sensors s where s.token_hash = $1
 """

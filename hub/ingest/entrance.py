@@ -6,8 +6,9 @@ from uuid import UUID
 
 from hub.access.identity import SensorPrincipal
 from hub.database.pool import acquire
-from hub.errors import Problem, conflict, forbidden, invalid, not_found
+from hub.errors import Problem, conflict, forbidden, invalid, not_found, too_many
 from hub.ingest import posts
+from hub.ingest.rates import whole_seconds
 from hub.ingest.register import SIGNALS_PER_SENSOR_MAX
 from hub.services import Services
 
@@ -36,6 +37,13 @@ async def require_place(
         return
     async with acquire(services.pool) as connection:
         await posts.require_place(connection, sensor, run_id, session_id)
+
+
+def require_rate(services: Services, sensor: SensorPrincipal, readings: int) -> None:
+    """Count readings that go in. Raises: Problem 429 when the sensor has sent too many lately."""
+    wait_s = services.rates.take(sensor.id, readings, sensor.readings_per_s_max)
+    if wait_s:
+        raise too_many("the sensor sends more than it may; wait a while", whole_seconds(wait_s))
 
 
 async def require_signals(services: Services, sensor_id: UUID, signals: tuple[str, ...]) -> None:

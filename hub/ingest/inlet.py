@@ -23,12 +23,13 @@ import msgspec
 from hub.access.credentials import still_good
 from hub.access.principals import SensorPrincipal
 from hub.database.pool import acquire
-from hub.errors import Problem, conflict, invalid, problem_of, unauthorized
+from hub.errors import Problem, conflict, invalid, problem_of, too_many, unauthorized
 from hub.ingest import entrance, stream_messages
 from hub.ingest.arrivals import Outcome, Submission
 from hub.ingest.body import decode_body, submission_of
 from hub.ingest.column_body import decode_columns, submission_of_columns
 from hub.ingest.inlets import Holder
+from hub.ingest.rates import whole_seconds
 from hub.ingest.stream_messages import Acknowledged, Error, Readings, Refused, Said, problem_object
 from hub.ingest.streams import StreamPlace
 from hub.services import Services
@@ -36,6 +37,8 @@ from shared.errors import StorageUnavailable
 
 MESSAGES_MAX = 64
 READINGS_WAITING_MAX = 100_000
+SLOW_DOWN_S_MAX = 10.0
+"""How long a sensor that sends too fast is kept waiting; beyond that it is sent away."""
 RECHECK_S = 2.0
 """How often it is asked whether the token is still good."""
 
@@ -157,11 +160,14 @@ class Inlet:
         try:
             async with asyncio.timeout(self._services.settings.ingest_post_timeout_s):
                 submission = await self._submission(message)
+                await self._slow_down(submission.readings)
                 await self._services.ingest.room()
                 result = self._services.ingest.submit(submission)
         except Problem as problem:
             if problem.status in (401, 403) or problem.code == "decommissioned":
                 return Ending(REFUSED, problem, message.seq)
+            if problem.status == 429:
+                return Ending(TRY_AGAIN, problem, message.seq)
             self._wait_for(_Waiting(message.seq, 0, problem))
             return None
         except (StorageUnavailable, TimeoutError) as error:
@@ -179,6 +185,15 @@ class Inlet:
             if len(self._signals) < MESSAGES_MAX:
                 self._signals.add(submission.signals)
         return replace(submission, place=StreamPlace(self._stream, message.seq, self._submitted_seq))
+
+    async def _slow_down(self, readings: int) -> None:
+        """Wait until the sensor may send so much. Raises: Problem 429 when that takes long."""
+        wait_s = self._services.rates.take(self._sensor.id, readings, self._sensor.readings_per_s_max)
+        while wait_s:
+            if wait_s > SLOW_DOWN_S_MAX:
+                raise too_many("the sensor sends more than it may; come again later", whole_seconds(wait_s))
+            await asyncio.sleep(wait_s)
+            wait_s = self._services.rates.take(self._sensor.id, readings, self._sensor.readings_per_s_max)
 
     def _decoded(self, message: Readings) -> tuple[Submission, UUID | None]:
         """The readings, and the run that they name. Raises: Problem."""

@@ -71,6 +71,7 @@ async def post_telemetry(services: CurrentServices, sensor: CurrentSensor, reque
     await entrance.require_place(services, sensor, body.run_id, body.capture_session_id)
     submission = submission_of(body)
     await entrance.require_signals(services, sensor.id, submission.signals)
+    entrance.require_rate(services, sensor, submission.readings)
     outcome = services.ingest.submit(submission)
     try:
         done = await asyncio.wait_for(outcome, services.settings.ingest_post_timeout_s)

@@ -25,7 +25,7 @@ _LOCK_STARTS = "select pg_advisory_xact_lock(1280459057, 9)"
 
 _COLUMNS = """
     s.id, s.project_id, s.name, s.type, s.input_unit, s.display_unit, s.status, s.token_preview, s.last_heartbeat,
-    s.active_profile_id, s.calibration_notes, s.created_at, s.updated_at
+    s.active_profile_id, s.calibration_notes, s.readings_per_s_max, s.created_at, s.updated_at
 """
 _VISIBLE = """
     exists (
@@ -71,7 +71,8 @@ _CHANGE = """
     update sensors set
         name = coalesce($2, name), type = coalesce($3, type), input_unit = coalesce($4, input_unit),
         display_unit = coalesce($5, display_unit), status = coalesce($6, status),
-        calibration_notes = coalesce($7, calibration_notes), updated_at = $8
+        calibration_notes = coalesce($7, calibration_notes), updated_at = $8,
+        readings_per_s_max = case when $9::integer is null then readings_per_s_max else nullif($9, 0) end
     where id = $1
 """
 _SET_TOKEN = "update sensors set token_hash = $2, token_preview = $3, updated_at = $4 where id = $1"
@@ -103,6 +104,7 @@ class SensorFields:
     display_unit: str | None = None
     status: str | None = None
     calibration_notes: str | None = None
+    readings_per_s_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ async def change(connection: Connection, sensor_id: UUID, fields: SensorFields, 
         fields.status,
         fields.calibration_notes,
         now,
+        fields.readings_per_s_max,
     )
 
 

@@ -84,12 +84,21 @@ class SensorChange(Body):
     display_unit: Word | None = None
     status: SensorStatus | None = None
     calibration_notes: Text | None = None
+    readings_per_s_max: int | None = Field(
+        None, ge=0, le=10_000_000, description="How much may be sent with its token; 0 for what the hub's settings say."
+    )
     project_id: UUID | None = Field(None, description="The sensor's, if given.")
 
     def fields(self) -> SensorFields:
         """For the database."""
         return SensorFields(
-            self.name, self.type, self.input_unit, self.display_unit, self.status, self.calibration_notes
+            self.name,
+            self.type,
+            self.input_unit,
+            self.display_unit,
+            self.status,
+            self.calibration_notes,
+            self.readings_per_s_max,
         )
 
 
@@ -108,6 +117,9 @@ class SensorView(BaseModel):
     last_heartbeat: datetime | None
     active_profile_id: UUID | None
     calibration_notes: str
+    readings_per_s_max: int | None = Field(
+        None, description="How much may be sent with its token; null: what the hub's settings say."
+    )
     created_at: datetime
     updated_at: datetime
 

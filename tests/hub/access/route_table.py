@@ -86,6 +86,8 @@ POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/backfill    
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/preview         401 404 200 200 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/publish         401 404 403 403 200 404 401 401
 GET    /api/v1/sensors/{sensor_id}/previous-profiles                                401 404 200 200 200 404 401 401
+GET    /api/v1/sensors/{sensor_id}/limits                                           401 404 200 200 200 404 401 401
+PUT    /api/v1/sensors/{sensor_id}/limits                                           401 404 403 200 200 404 401 401
 GET    /api/v1/sensors/{sensor_id}/projects                                         401 404 200 200 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/projects                                         401 404 403 201 201 404 401 401
 DELETE /api/v1/sensors/{sensor_id}/projects/{other_id}                              401 404 403 204 204 404 401 401
@@ -247,6 +249,7 @@ REQUESTS: dict[str, Request] = {
     ),
     "POST /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/backfill": Request(before=_PUBLISHED),
     "GET /api/v1/backfill-tasks": Request(query={"project_id": "{project_id}"}),
+    "PUT /api/v1/sensors/{sensor_id}/limits": _json(limits=[{"high": 80.0}]),
     "POST /api/v1/sensors/{sensor_id}/projects": Request(
         json={"project_id": "{other_project_id}"},
         before="delete from sensor_projects where project_id = '{other_project_id}'",
