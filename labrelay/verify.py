@@ -1,7 +1,7 @@
 """`labrelay verify FILE`: checks a certificate of completeness, offline.
 
-Exit status: 0 genuine, final and complete; 1 not genuine, or no certificate; 2 wrong usage, or `cryptography` is not
-installed; 3 genuine, but not final or with something unexplained.
+Exit status: 0 genuine, final and complete; 1 not shown to be genuine (`cryptography` not being there included); 2 wrong
+usage; 3 genuine, but not final or with something unexplained.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ def test_what_anyone_may_call_is_little() -> None:
     }
     assert {row for row, statuses in rows().items() if statuses[0] != 401} <= anyone
     assert anyone & routes() == {
+        "GET /api/v1/certificate-key",
         "GET /asyncapi.yaml",
         "GET /health",
         "GET /health/live",
