@@ -10,7 +10,6 @@ from typing import BinaryIO
 from agent.spool.connection import KEPT, SpoolDamaged
 from agent.spool.wal import Survey, frames, survey
 from agent.spool.wal_index import INDEX_SUFFIX, committed_frames
-from agent.spool.witness import heard
 from shared.errors import SpoolUnavailable
 
 LOG_SUFFIX = "-wal"
@@ -24,7 +23,7 @@ def verify(path: Path) -> bool:
     Raises: SpoolDamaged when it will not, SpoolUnavailable when the files cannot be read.
     """
     try:
-        found = _examined(path, path)
+        found = _examined(path)
         empty = path.stat().st_size == 0  # beside an empty file SQLite deletes the log
     except FileNotFoundError:
         return False
@@ -39,30 +38,24 @@ def verify(path: Path) -> bool:
     return found is not None
 
 
-def merge(path: Path, spool: Path) -> None:
+def merge(path: Path) -> None:
     """Put every sound page of the log into the file, through the last commit, as a checkpoint would that does not stop
     at damage. Repeatable: the log stays as it is.
 
-    Args:
-        spool: where the file was; its witness is still there (agent.spool.witness).
-
     Raises: OSError.
     """
-    found = _examined(path, spool)
+    found = _examined(path)
     if found is not None and found.committed:
         _write_pages(_beside(path, LOG_SUFFIX), found, path)
 
 
-def _examined(path: Path, spool: Path) -> Survey | None:
-    """The log, as it, the wal-index and the witness tell."""
+def _examined(path: Path) -> Survey | None:
+    """The log, as it and the wal-index tell."""
     found = survey(_beside(path, LOG_SUFFIX), path)
     if found is None:
         return None
     salts = found.header.salts if found.header.sound else None
     committed = committed_frames(_beside(path, INDEX_SUFFIX), salts)
-    said = heard(spool)
-    if said is not None and salts in (None, said.log.salts):
-        committed = max(committed, said.log.frames)
     return replace(found, committed=max(found.committed, committed))
 
 

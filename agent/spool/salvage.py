@@ -74,7 +74,7 @@ def move_aside_and_save(path: Path, *, now_us: int) -> Salvaged:
     try:
         aside = _unsaved(path) or path.with_name(f"{path.stem}.damaged-{now_us}")
         _move(path, aside)
-        merge(aside / path.name, path)
+        merge(aside / path.name)
     except OSError as error:  # on Windows, as long as another connection has it open
         raise SpoolUnavailable(f"{path} is damaged and cannot be moved aside: {error}") from error
     new = aside / _NEW

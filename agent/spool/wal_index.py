@@ -10,15 +10,14 @@ The first 96 bytes are the same header twice, in the machine's own byte order
               frames committed, pages of the file, checksum of the last frame (8 bytes), salts (8 bytes, as in the log),
               checksum 1, checksum 2 (of the 40 bytes before)
 
-After a crash it is to be read before any connection is opened: the first one begins it anew.
+To be read before any connection is opened: the first one begins it anew, and a process that closes this file gives up
+the locks which SQLite holds on it for that process (https://www.sqlite.org/howtocorrupt.html#posix_close_bug).
 """
 
 from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.spool.wal import checksum
@@ -29,31 +28,18 @@ _VERSION = 3007000
 _ORDER = "<" if sys.byteorder == "little" else ">"
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """So many frames of the log with these salts (8 bytes) were committed."""
-
-    salts: bytes
-    frames: int
-
-
 def committed_frames(index: Path, salts: bytes | None) -> int:
     """How many frames of the log with these salts, or whatever salts, were committed at least. Raises: OSError."""
-    return max((mark.frames for mark in _marks(index) if salts in (None, mark.salts)), default=0)
-
-
-def last_commit(index: Path) -> Mark:
-    """Of a log that we have open; no frames where the index does not say. Raises: OSError."""
-    return next(_marks(index), Mark(bytes(8), 0))
-
-
-def _marks(index: Path) -> Iterator[Mark]:
-    """What the copies of the header say, as far as they are sound."""
     if not index.is_file():
-        return
+        return 0
     with index.open("rb") as file:
         raw = file.read(2 * _HEADER.size)
-    for at in range(0, len(raw) - _HEADER.size + 1, _HEADER.size):
-        version, _, _, initialised, _, _, frames, _, _, salts, *sums = _HEADER.unpack_from(raw, at)
-        if initialised and (version, tuple(sums)) == (_VERSION, checksum(raw[at : at + 40], _ORDER)):
-            yield Mark(salts, frames)
+    return max((_committed(raw[at : at + _HEADER.size], salts) for at in (0, _HEADER.size)), default=0)
+
+
+def _committed(raw: bytes, salts: bytes | None) -> int:
+    if len(raw) < _HEADER.size:
+        return 0
+    version, _, _, initialised, _, _, frames, _, _, own_salts, *sums = _HEADER.unpack(raw)
+    sound = (version, tuple(sums)) == (_VERSION, checksum(raw[:40], _ORDER))
+    return int(frames) if sound and initialised and salts in (None, own_salts) else 0

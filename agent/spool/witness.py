@@ -4,18 +4,18 @@ SQLite's own memory of that, the wal-index, is begun anew by whoever first opens
 a backup, a look with `sqlite3`. Where bits in the log have rotted, its end then looks torn; and one who may write
 merges what he believes and deletes the rest. The witness still says what there was.
 
-Layout, little-endian, 52 bytes::
+Layout, little-endian, 32 bytes::
 
     4 bytes   magic `LRW` and version 1
     16 + 8    the running epoch, and its last seq that was committed
-    8 + 4     salts of the write-ahead log (as in it), and its frames that were committed then
-    8 + 4     zeros; CRC-32 of all before
+    4         CRC-32 of all before
 
 Invariants
     * Written after each commit and never synchronised: whole after a crash of the process alone; of an earlier moment,
       torn or gone after a power loss. What it says is a lower bound.
-    * So a log with the same salts that is believed to end before those frames is damaged, and batches up to that seq
-      that are not known of are lost. Which of them the hub has, it knows itself.
+    * So batches up to that seq that an opened spool does not know of are lost. Which of them the hub has, it knows.
+    * It does not look into the wal-index: a process that closes a file of SQLite's which it has open through SQLite
+      too gives up all its locks on it (https://www.sqlite.org/howtocorrupt.html#posix_close_bug).
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from pathlib import Path
 
 from agent.logging import event_log
 from agent.spool.store import Store
-from agent.spool.wal_index import INDEX_SUFFIX, Mark, last_commit
 from shared.records import Gap
 
-_BODY = struct.Struct("<4s16sQ8sI8x")
+_BODY = struct.Struct("<4s16sQ")
 _CHECKSUM = struct.Struct("<I")
 _MAGIC = b"LRW\x01"
 
@@ -40,15 +39,10 @@ _log = event_log("spool")
 
 @dataclass(frozen=True, slots=True)
 class Testimony:
-    """What the witness says.
-
-    Attributes:
-        log: frames of the write-ahead log, with its salts.
-    """
+    """What the witness says."""
 
     epoch: bytes
     seq: int
-    log: Mark
 
 
 def gone(spool: Path, store: Store, now_us: int) -> tuple[Gap, ...]:
@@ -74,16 +68,14 @@ def heard(spool: Path) -> Testimony | None:
     body, stored = raw[: _BODY.size], raw[_BODY.size :]
     if len(body) != _BODY.size or stored != _CHECKSUM.pack(zlib.crc32(body)):
         return None
-    magic, epoch, seq, salts, frames = _BODY.unpack(body)
-    return Testimony(epoch, seq, Mark(salts, frames)) if magic == _MAGIC else None
+    magic, epoch, seq = _BODY.unpack(body)
+    return Testimony(epoch, seq) if magic == _MAGIC else None
 
 
 def tell(spool: Path, epoch: bytes, seq: int) -> None:
     """Note that all up to `seq` is committed. Better no witness than an old one, where that cannot be written."""
-    path = _witness_of(spool)
+    path, body = _witness_of(spool), _BODY.pack(_MAGIC, epoch, seq)
     try:
-        log = last_commit(spool.with_name(spool.name + INDEX_SUFFIX))
-        body = _BODY.pack(_MAGIC, epoch, seq, log.salts, log.frames)
         with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
             file.write(body + _CHECKSUM.pack(zlib.crc32(body)))
     except OSError:

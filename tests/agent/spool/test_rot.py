@@ -262,7 +262,7 @@ def test_a_saving_that_fails_is_repeated_by_the_same_agent(tmp_path: Path, monke
     spool.append([batch(0, 5)])
     refusals = iter([True])
 
-    def refusing(path: Path, spool: Path) -> None:
+    def refusing(path: Path) -> None:
         if next(refusals, False):
             raise OSError("the disk is full")
 

@@ -127,7 +127,7 @@ def test_a_damaged_header_before_sound_frames_is_damage(crashed: Callable[..., P
     flip(log_of(path), at, 1)
     with pytest.raises(SpoolDamaged):
         verify(path)
-    merge(path, path)
+    merge(path)
     log_of(path).unlink()
     assert rows(path) == 12
 
@@ -184,7 +184,7 @@ def test_merging_by_hand_yields_what_sqlite_merges(crashed: Callable[..., Path])
     with closing(sqlite3.connect(copy)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     log = log_of(path).read_bytes()
-    merge(path, path)
-    merge(path, path)
+    merge(path)
+    merge(path)
     assert path.read_bytes() == copy.read_bytes()
     assert log_of(path).read_bytes() == log, "the log is left as it was found"

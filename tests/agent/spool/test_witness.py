@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +17,15 @@ from agent.spool.witness import heard, tell
 from tests.agent.spool.contents import gaps, numbers
 from tests.agent.spool.readings import batch, open_spool
 
+TRY_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)  # SQLite's "dead man's switch"
+        print("free")
+    except OSError:
+        print("held")
+"""
 FRAME = FRAME_HEADER_BYTES + 4096
 
 
@@ -51,24 +62,34 @@ def look(folder: Path, mode: str) -> None:
         db.execute("SELECT count(*) FROM batches").fetchone()
 
 
-def test_it_says_how_far_epoch_and_log_were_committed(killed: Path) -> None:
+def test_it_says_how_far_the_epoch_was_committed(killed: Path) -> None:
     said = heard(killed / "spool.db")
-    found = survey(killed / "spool.db-wal", killed / "spool.db")
     assert said is not None
-    assert found is not None
-    assert (said.log.salts, said.log.frames) == (found.header.salts, found.committed)
     with closing(sqlite3.connect(killed / "spool.db")) as db:
         assert db.execute("SELECT epoch, last_seq FROM epochs").fetchall() == [(said.epoch, said.seq)]
 
 
-def test_a_last_commit_that_rotted_is_saved_although_somebody_looked_first(killed: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="SQLite locks otherwise there")
+def test_an_agent_that_takes_batches_keeps_its_locks_against_other_processes(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.append([batch(0, 1)])
+    index = tmp_path / "spool.db-shm"
+    held = subprocess.run(
+        [sys.executable, "-c", TRY_LOCK, str(index)], capture_output=True, text=True, timeout=60, check=False
+    )
+    spool.close()
+    assert held.stdout.strip() == "held", held.stderr
+
+
+def test_a_last_commit_that_rotted_is_named_although_somebody_looked_first(killed: Path) -> None:
+    said = heard(killed / "spool.db")
+    assert said is not None
     rot_last_frame(killed)
     look(killed, "ro")
-    spool = open_spool(killed)
-    spool.close()
-    assert spool.error
-    assert numbers(killed) == list(range(10))
-    assert list(killed.glob("spool.damaged-*"))
+    open_spool(killed).close()
+    assert numbers(killed) == list(range(9))
+    [gap] = gaps(killed, "corrupt")
+    assert gap.batches == [(said.epoch.hex(), said.seq, said.seq)]
 
 
 def test_what_somebody_has_merged_away_is_named(killed: Path) -> None:
@@ -76,7 +97,7 @@ def test_what_somebody_has_merged_away_is_named(killed: Path) -> None:
     assert said is not None
     log = killed / "spool.db-wal"
     data = bytearray(log.read_bytes())
-    data[HEADER_BYTES + (said.log.frames // 2) * FRAME + 500] ^= 1
+    data[HEADER_BYTES + (len(data) // FRAME // 2) * FRAME + 500] ^= 1
     log.write_bytes(data)
     look(killed, "rw")
     assert not log.exists()
@@ -114,7 +135,7 @@ def test_a_witness_of_an_earlier_moment_tells_of_no_loss(killed: Path) -> None:
     assert numbers(killed) == list(range(10))
 
 
-@pytest.mark.parametrize("place", range(0, 56, 5))
+@pytest.mark.parametrize("place", range(0, 32, 5))
 def test_a_witness_with_a_rotten_bit_is_none(killed: Path, place: int) -> None:
     path = killed / "spool.witness"
     data = bytearray(path.read_bytes())
@@ -127,7 +148,7 @@ def test_a_witness_with_a_rotten_bit_is_none(killed: Path, place: int) -> None:
 
 def test_a_witness_that_was_cut_off_is_none(killed: Path) -> None:
     path = killed / "spool.witness"
-    path.write_bytes(path.read_bytes()[:30])
+    path.write_bytes(path.read_bytes()[:20])
     assert heard(killed / "spool.db") is None
 
 
@@ -138,10 +159,10 @@ def test_one_that_cannot_be_written_is_removed_and_stops_nothing(
     path = tmp_path / "spool.witness"
     assert path.exists()
 
-    def refusing(index: Path) -> None:
-        raise OSError(f"{index}: input/output error")
+    def refusing(path: Path, mode: str, buffering: int) -> None:
+        raise OSError(f"{path}: input/output error")
 
-    monkeypatch.setattr("agent.spool.witness.last_commit", refusing)
+    monkeypatch.setattr("agent.spool.witness.Path.open", refusing)
     spool.append([batch(0, 1)])
     assert not path.exists()
     monkeypatch.undo()
