@@ -12,6 +12,7 @@ from hub.database.partitions import DAY_US, ensure_partitions
 from hub.database.pool import acquire, transaction
 from hub.database.storage import Storage
 from hub.events import purge
+from hub.sensors import heard
 from hub.settings import EventSettings
 from hub.telemetry.project_retention import delete_expired, kept_by_projects
 from hub.telemetry.retention import Hold, drop_expired
@@ -65,3 +66,4 @@ class Upkeep:
         await drop_expired(pool, layout, now=now, retention_days=self._retention_days, holds=holds)
         await delete_expired(pool, now)
         await purge.forget(pool, self._events, now)
+        await heard.forget(pool, now)

@@ -27,6 +27,12 @@ with heard as materialized (
 )
 update sensors set last_heartbeat = now() from heard where sensors.id = heard.id
 """
+_MINUTE = """
+insert into sensor_minutes (sensor_id, minute)
+select distinct s.id, date_trunc('minute', now()) from sensors s join series x on x.sensor_id = s.id
+where x.id = any($1::integer[]) order by 1
+on conflict do nothing
+"""
 _REGISTERING = """
 select distinct s.id from sensors s join series x on x.sensor_id = s.id
 where x.id = any($1::integer[]) and s.status = 'registering'
@@ -63,9 +69,10 @@ class Heartbeats:
 
 
 async def write(pool: Pool, series_ids: list[int]) -> None:
-    """Set the heartbeat of the sensors of these series to now; one that was registering is active."""
+    """Set the heartbeat of these series' sensors to now, and note the minute; one that was registering is active."""
     async with transaction(pool) as connection:
         await connection.execute(_BEAT, series_ids)
+        await connection.execute(_MINUTE, series_ids)
     async with transaction(pool) as connection:
         waiting = [row["id"] for row in await connection.fetch(_REGISTERING, series_ids)]
         if waiting:

@@ -20,6 +20,7 @@ from hub.paging import Paging
 from hub.sensors import profiles, store, tokens
 from hub.sensors.access import find_sensor, last_heard, unique_names, view_sensor
 from hub.sensors.history import deletion_event, profile_event, publication_events, sensor_event, shared_event
+from hub.sensors.history_routes import router as history_router
 from hub.sensors.limit_routes import router as limit_router
 from hub.sensors.participation import removable_from
 from hub.sensors.profile_routes import router as profile_router
@@ -43,6 +44,7 @@ from hub.telemetry.moments import Moment
 router = APIRouter(prefix="/api/v1/sensors", tags=["sensors"])
 router.include_router(profile_router)
 router.include_router(limit_router)
+router.include_router(history_router)
 
 ProjectId = Annotated[UUID | None, Query(description="Only sensors of this project.")]
 
