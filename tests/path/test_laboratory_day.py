@@ -110,7 +110,11 @@ class Day:
         assert answer.status_code == 202, answer.text
 
     def values(self, name: str, **more: Any) -> list[float]:
-        """Raw values that belong to a session, as a viewer reads them, page by page."""
+        """Raw values that belong to a session."""
+        return [point["raw_value"] for point in self.points(name, **more)]
+
+    def points(self, name: str, **more: Any) -> list[dict[str, Any]]:
+        """What belongs to a session, by its time, as a viewer reads it, page by page."""
         found: list[dict[str, Any]] = []
         since: dict[str, Any] = {}
         while since is not None:
@@ -119,7 +123,7 @@ class Day:
             )
             found += page["points"]
             since = page["next_since_id"] and {"since_id": page["next_since_id"]}
-        return [point["raw_value"] for point in sorted(found, key=lambda point: str(point["timestamp"]))]
+        return sorted(found, key=lambda point: str(point["timestamp"]))
 
     def summed(self, name: str) -> int:
         """Readings of a session, by its aggregates."""
@@ -141,14 +145,16 @@ def test_a_laboratorys_day(lab: Laboratory, receiver: Receiver, database_url: st
         soon(lambda: is_online(day.ann, day.project), "the agent at the hub")
         outage(day)
         weighing(day)
+        calibration(day)
         afterwards(day)
         expected = {"run.started", "run.finished", "capture_session.created", "capture_session.stopped"}
         expected |= {"capture_session.backfill_started", "capture_session.backfill_completed"}
+        expected |= {"conversion_profile.published", "conversion_profile.backfill_completed"}
         soon(lambda: expected <= stream.types(), "all events by stream")
         soon(lambda: expected <= dashboard.types(), "all events by MQTT")
     webhooks_are_whole(day)
     audit_is_complete(day)
-    counted_from_outside(day, database_url)
+    certificates_are_final(day, counted_from_outside(day, database_url))
 
 
 def outage(day: Day) -> None:
@@ -189,6 +195,26 @@ def weighing(day: Day) -> None:
     note = {"timestamp": began.isoformat(), "text": "new crucible", "kind": "note"}
     day.eddy.post(f"/api/v1/runs/{run}/annotations", note)
     day.eddy.ask("PATCH", f"/api/v1/runs/{run}", {"status": "succeeded"})
+
+
+def calibration(day: Day) -> None:
+    """A better profile for the scale, scheduled, in force a moment later, and applied to the weighing too."""
+    path = f"/api/v1/sensors/{day.scale}/conversion-profiles"
+    before = [point["physical_value"] for point in day.points("weighing")]
+    draft = day.eddy.post(path, {"version": "2", "kind": "linear", "payload": {"a": 1.5, "b": -4.0}})
+    due = datetime.now(UTC) + timedelta(seconds=1)
+    scheduled = day.ann.post(f"{path}/{draft['id']}/publish", {"valid_from": due.isoformat()})
+    assert scheduled["status"] == "scheduled"
+    soon(
+        lambda: day.vic.get(f"/api/v1/sensors/{day.scale}")["active_profile_id"] == draft["id"], "the profile in force"
+    )
+    assert [point["physical_value"] for point in day.points("weighing")] == before
+    scope = {"scope": "capture_sessions", "capture_session_ids": [day.sessions["weighing"]["id"]]}
+    task = day.eddy.post(f"{path}/{draft['id']}/backfill", scope)["backfill_task_id"]
+    soon(lambda: day.vic.get(f"/api/v1/backfill-tasks/{task}")["status"] == "succeeded", "the recalculation")
+    for point in day.points("weighing"):
+        assert point["physical_value"] == 1.5 * point["raw_value"] - 4.0
+        assert point["conversion_profile_id"] == draft["id"]
 
 
 def afterwards(day: Day) -> None:
@@ -235,8 +261,12 @@ def audit_is_complete(day: Day) -> None:
     assert [one["id"] for one in told] == sorted((one["id"] for one in told), reverse=True)
 
 
-def counted_from_outside(day: Day, database_url: str) -> None:
-    """The instrument's numbers are all there, once, and each session has those that were taken in its time."""
+def counted_from_outside(day: Day, database_url: str) -> dict[str, int]:
+    """The instrument's numbers are all there, once, and each session has those that were taken in its time.
+
+    Returns: how many readings each session has.
+    """
+    counts = {}
     stored = asyncio.run(_select(database_url, _STORED, day.count))
     assert stored == [float(number) for number in range(len(stored))]
     assert len(stored) >= day.lab.numbers.row
@@ -248,6 +278,26 @@ def counted_from_outside(day: Day, database_url: str) -> None:
         assert inside, name
         assert day.values(name) == inside, name
         assert day.summed(name) == len(inside), name
+        counts[name] = len(inside)
+    return counts
+
+
+def certificates_are_final(day: Day, counts: dict[str, int]) -> None:
+    """Nothing of any session is unexplained, and its certificate counts what was counted outside."""
+    for name, count in counts.items():
+        soon(lambda path=f"{day.path(name)}/certificate": is_final(day, path), f"a final certificate of {name}")
+        certificate = day.vic.get(f"{day.path(name)}/certificate")["certificate"]
+        totals = certificate["totals"]
+        assert (totals["unexplained_readings"], totals["unexplained_batches"], totals["missing"]) == (0, 0, 0), name
+        assert totals["agents"]["stored"] + totals["posts"]["stored"] == count, name
+        assert (totals["agents"]["held"], totals["posts"]["held"]) == (0, 0), name
+        way = "agents" if "outage" in name else "posts"
+        assert totals[way]["taken"] == count, name
+
+
+def is_final(day: Day, path: str) -> bool:
+    """Whether a certificate waits for nobody."""
+    return bool(day.vic.get(path)["certificate"]["state"] == "final")
 
 
 async def _select(database_url: str, statement: str, *arguments: Any) -> list[float]:
