@@ -126,8 +126,3 @@ def within(ranges: Iterable[Range], bounds: Range) -> list[Range]:
 def count(ranges: Iterable[Range]) -> int:
     """How many seqs the ranges have."""
     return sum(one.last - one.first + 1 for one in ranges)
-
-
-def overlap(one: Span, other: Span) -> bool:
-    """Whether they have a moment in common; a moment without length counts as one."""
-    return one.from_us < other.to_us and max(one.to_us, one.from_us + 1) > other.from_us

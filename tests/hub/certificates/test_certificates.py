@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from hub.ingest.fold import LedgerFolding
-from shared.records import Gap
+from shared.records import ClockRecord, Gap
 from tests.hub.certificates.conftest import Box, at, at_us, box, certificate, rows, stop
 from tests.hub.sessions.conftest import Lab
 
@@ -231,3 +233,56 @@ async def test_a_browser_gets_a_page_with_the_same_figures(lab: Lab) -> None:
     assert "<script" not in page.text
     assert (await lab.owner.get(path, params={"format": "html"})).text == page.text
     assert (await lab.owner.get(path)).headers["content-type"] == "application/json"
+
+
+async def test_a_clock_that_nobody_knows_is_waited_for_until_an_owner_places_it(lab: Lab) -> None:
+    agent, _, session = await recorded(lab, "oven")
+    await agent.deliver(agent.batch(FIVE, at(4)))
+    agent.segment = 2
+    opened = agent.record(ClockRecord(2, at_us(-86_400), 0, -1, at_us(-86_400), source="none"))
+    later = agent.batch({at(-86_395): 5.0}, at(-86_388))
+    agent.segment = 1
+    await agent.start(at(11))
+    await agent.deliver(opened, later)
+    await stop(lab, session, 10)
+    ((aside, reason),) = await rows(lab, "select id, reason from set_aside")
+    assert reason == "clock_unsynchronised"
+    said = await certificate(lab, session)
+    assert "clock" in {one["reason"] for one in said["waits"]}
+    assert said["sensors"][0]["waiting_for_clock"] == 1
+    body = {"offset_us": 86_400_000_000}
+    assert (await lab.owner.post(f"/api/v1/set-aside/{aside}/release", json=body)).json()["stored"] == 1
+    placed = await certificate(lab, session)
+    assert "clock" not in {one["reason"] for one in placed["waits"]}
+    assert placed["totals"]["agents"]["stored"] == 6
+    assert [one["basis"] for one in placed["agents"][0]["epochs"][0]["clock"]] == ["unstated", "owner"]
+
+
+async def test_a_sensor_that_was_decommissioned_sets_aside_and_the_certificate_says_so(lab: Lab) -> None:
+    agent, oven, session = await recorded(lab, "oven")
+    await agent.deliver(agent.batch(FIVE, at(4)))
+    await rows(lab, "update sensors set status = 'decommissioned' where id = $1", UUID(oven))
+    await agent.deliver(agent.batch({at(5): 5.0, at(20): 6.0}, at(22)))
+    await stop(lab, session, 10)
+    (sensor,) = (await certificate(lab, session))["sensors"]
+    assert sensor["agents"] == {
+        "taken": 6, "stored": 5, "held": 0, "repeated": 0, "set_aside": {"sensor_decommissioned": 1}
+    }  # fmt: skip
+
+
+async def test_what_retention_dropped_is_counted_by_its_minutes(lab: Lab) -> None:
+    agent, _, session = await recorded(lab, "oven")
+    minute = at(60).replace(second=0)
+    await agent.deliver(agent.batch({minute + timedelta(seconds=one): 1.0 for one in range(7)}, at(400)))
+    await stop(lab, session, 300)
+    before = await certificate(lab, session)
+    async with asyncio.timeout(30):
+        while await rows(lab, "select from aggregates_1m") == []:
+            await asyncio.sleep(0.1)
+    span = minute, minute + timedelta(minutes=1)
+    await rows(lab, "insert into dropped_ranges values ($1, $2)", *span)
+    await rows(lab, "delete from readings")
+    after = await certificate(lab, session)
+    assert (before["totals"]["agents"]["stored"], after["totals"]["agents"]["stored"]) == (7, 0)
+    assert (after["totals"]["dropped_by_retention"], after["totals"]["unexplained_readings"]) == (7, 0)
+    assert (len(after["retention"]), after["version"]) == (1, 2)
