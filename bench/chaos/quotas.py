@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -79,9 +80,18 @@ def _small_quota(scene: Scene, which: int, policy: str) -> Iterator[None]:
 
 
 def _stands_still(scene: Scene, which: int) -> bool:
+    """Whether it polls no more because there is no room: a busy machine may hold it up for as long."""
     before = scene.watch.counted(which)
     time.sleep(_STILL_S)
-    return scene.watch.counted(which) <= before + 1
+    return scene.watch.counted(which) <= before + 1 and _is_blocked(scene.stack.agents[which].data_dir)
+
+
+def _is_blocked(data_dir: Path) -> bool:
+    """Whether the agent's status says that acquisition is held up."""
+    try:
+        return bool(json.loads((data_dir / "status.json").read_bytes())["blocked"])
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _wait_full(spool: Path) -> None:
