@@ -146,6 +146,7 @@ def test_a_laboratorys_day(lab: Laboratory, receiver: Receiver, database_url: st
         outage(day)
         weighing(day)
         calibration(day)
+        overload(day, stream)
         afterwards(day)
         expected = {"run.started", "run.finished", "capture_session.created", "capture_session.stopped"}
         expected |= {"capture_session.backfill_started", "capture_session.backfill_completed"}
@@ -217,6 +218,16 @@ def calibration(day: Day) -> None:
         assert point["conversion_profile_id"] == draft["id"]
 
 
+def overload(day: Day, stream: Follower) -> None:
+    """Too much lies on the scale for a moment; whoever listens is told, of the end too."""
+    limit = {"signal": "value", "high": 400.0, "hysteresis": 50.0}
+    day.eddy.ask("PUT", f"/api/v1/sensors/{day.scale}/limits", {"limits": [limit]})
+    day.weigh({datetime.now(UTC): 500.0})
+    soon(lambda: "sensor.limit_exceeded" in stream.types(), "the overload to be told")
+    day.weigh({datetime.now(UTC): 10.0})
+    soon(lambda: "sensor.limit_cleared" in stream.types(), "the end of the overload to be told")
+
+
 def afterwards(day: Day) -> None:
     """A third run, recorded after the fact from what the scale had sent anyway."""
     run = day.run("after the fact", day.scale)
@@ -285,9 +296,7 @@ def counted_from_outside(day: Day, database_url: str) -> dict[str, int]:
 def certificates_are_final(day: Day, counts: dict[str, int]) -> None:
     """Nothing of any session is unexplained, and its certificate counts what was counted outside."""
     for name, count in counts.items():
-        soon(lambda path=f"{day.path(name)}/certificate": is_final(day, path), f"a final certificate of {name}")
-        certificate = day.vic.get(f"{day.path(name)}/certificate")["certificate"]
-        totals = certificate["totals"]
+        totals = final_certificate(day, name)["totals"]
         assert (totals["unexplained_readings"], totals["unexplained_batches"], totals["missing"]) == (0, 0, 0), name
         assert totals["agents"]["stored"] + totals["posts"]["stored"] == count, name
         assert (totals["agents"]["held"], totals["posts"]["held"]) == (0, 0), name
@@ -295,9 +304,15 @@ def certificates_are_final(day: Day, counts: dict[str, int]) -> None:
         assert totals[way]["taken"] == count, name
 
 
-def is_final(day: Day, path: str) -> bool:
-    """Whether a certificate waits for nobody."""
-    return bool(day.vic.get(path)["certificate"]["state"] == "final")
+def final_certificate(day: Day, name: str) -> dict[str, Any]:
+    """A session's, once it waits for nobody."""
+
+    def certificate() -> dict[str, Any] | None:
+        found: dict[str, Any] = day.vic.get(f"{day.path(name)}/certificate")["certificate"]
+        return found if found["state"] == "final" else None
+
+    found: dict[str, Any] = soon(certificate, f"a final certificate of {name}")
+    return found
 
 
 async def _select(database_url: str, statement: str, *arguments: Any) -> list[float]:
