@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 from hub.fields import Body, Name, Text, storable
 from hub.sensors.rules import ConnectionStatus, ProfileKind, ProfileStatus, SensorStatus, connection_status
 from hub.sensors.store import Row, SensorFields
+from hub.telemetry.moments import Moment
 from shared.errors import ProfileError
 from shared.profiles import compile_profile
 
@@ -18,14 +19,6 @@ Word = Annotated[str, AfterValidator(storable), StringConstraints(max_length=200
 Version = Annotated[
     str, AfterValidator(storable), StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
 ]
-
-
-def _aware(moment: datetime) -> datetime:
-    """UTC where no offset is given."""
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-Moment = Annotated[datetime, AfterValidator(_aware)]
 
 
 class NewProfile(Body):

@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from hub.fields import Body, Text
 from hub.sessions.rules import SessionStatus
 from hub.sessions.store import Row
+from hub.telemetry.moments import Moment
 
 SENSORS_MAX = 5000
 OrdinalNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -23,8 +24,8 @@ class NewSession(Body):
     ordinal_number: OrdinalNumber | None = Field(default=None, description="The next one if left out.")
     status: SessionStatus | None = None
     notes: Text = ""
-    started_at: AwareDatetime | None = None
-    stopped_at: AwareDatetime | None = Field(
+    started_at: Moment | None = None
+    stopped_at: Moment | None = Field(
         default=None, description="With a past `started_at`: records a session after the fact."
     )
     initiated_by: UUID | None = Field(default=None, description="Yourself.")
@@ -38,8 +39,8 @@ class SessionChange(Body):
 
     status: SessionStatus | None = None
     notes: Text | None = None
-    started_at: AwareDatetime | None = Field(default=None, description="With `status: running`, for a draft.")
-    stopped_at: AwareDatetime | None = Field(default=None, description="With a status that ends the session.")
+    started_at: Moment | None = Field(default=None, description="With `status: running`, for a draft.")
+    stopped_at: Moment | None = Field(default=None, description="With a status that ends the session.")
     archived: bool | None = None
     run_id: UUID | None = None
     project_id: UUID | None = None
@@ -50,7 +51,7 @@ class Stop(Body):
 
     status: SessionStatus = SessionStatus.SUCCEEDED
     notes: Text | None = None
-    stopped_at: AwareDatetime | None = None
+    stopped_at: Moment | None = None
 
 
 class Participant(BaseModel):
