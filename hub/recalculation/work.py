@@ -25,7 +25,7 @@ from hub.sensors.store import lock_catalogue
 from hub.telemetry.as_of import load_as_of
 from hub.telemetry.moments import to_datetime
 from shared.clock import Clock
-from shared.errors import ProfileError
+from shared.errors import LabrelayError
 
 CONNECTIONS = 3
 """Slices that are worked on at once."""
@@ -74,7 +74,9 @@ class Recalculation:
                 if task["status"] == TaskStatus.PENDING:
                     await self._start(task)
                 await self._work(task)
-            except ProfileError as error:
+            except LabrelayError as error:  # a profile that does not compile, or a sensor that is gone
+                if error.retryable:
+                    raise
                 return await self._end(task["id"], TaskStatus.FAILED, error.message)
             return await self._end(task["id"], TaskStatus.SUCCEEDED, None)
 

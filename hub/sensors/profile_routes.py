@@ -99,6 +99,25 @@ async def publish_profile(
         return ProfileView(**dict(await _find(change.connection, profile_id, sensor_id)))
 
 
+@router.post("/{profile_id}/deprecate", dependencies=[rule(OWNER)])
+async def deprecate_profile(
+    changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, profile_id: UUID
+) -> ProfileView:
+    """Take a profile out of use, for good; one that is already stays as it is.
+
+    An active one holds until now, and readings of later times stay raw until another one is published; what it has
+    converted stays. A draft, or one that is scheduled, will never hold.
+    """
+    async with changes.begin() as change:
+        await store.lock_catalogue(change.connection)
+        sensor = await find_sensor(change.connection, user, sensor_id, Role.OWNER)
+        profile = await _find(change.connection, profile_id, sensor_id)
+        if await profiles.deprecate(change.connection, profile, change.now):
+            profile = await _find(change.connection, profile_id, sensor_id)
+            change.record(profile_event("conversion_profile.deprecated", profile, sensor["project_id"]))
+        return ProfileView(**dict(profile))
+
+
 @router.post(
     "/{profile_id}/preview", status_code=200, response_model=Previewed, dependencies=[rule(VIEWER, only_reads=True)]
 )

@@ -44,6 +44,14 @@ _DEPRECATE = """
     where sensor_id = $1 and id <> $2 and status = 'active'
     returning id
 """
+_END = """
+    update conversion_profiles set
+        status = 'deprecated',
+        valid_to = case when status = 'active' then greatest(valid_from, least(valid_to, $2)) else valid_to end,
+        published_at = case when status = 'scheduled' then null else published_at end
+    where id = $1
+"""
+_UNSET_ACTIVE = "update sensors set active_profile_id = null, updated_at = $2 where active_profile_id = $1"
 _ACTIVATE = """
     update conversion_profiles set
         status = 'active', valid_from = $2,
@@ -127,6 +135,18 @@ async def publish(
     is_first = not await connection.fetchval(_WAS_PUBLISHED, profile["sensor_id"], profile["id"])
     start = in_force_from(asked, now, is_first=is_first)
     return await _activate(connection, profile["sensor_id"], profile["id"], start, published_by, now)
+
+
+async def deprecate(connection: Connection, profile: Row, now: datetime) -> bool:
+    """Take a profile out of use: an active one holds no longer than now, one that is scheduled never will.
+
+    The catalogue must be locked. Returns: whether it was in use, or could have come to be.
+    """
+    if profile["status"] == ProfileStatus.DEPRECATED:
+        return False
+    await connection.execute(_END, profile["id"], now)
+    await connection.execute(_UNSET_ACTIVE, profile["id"], now)
+    return True
 
 
 async def activate_scheduled(connection: Connection, now: datetime) -> list[tuple[UUID, Published]]:

@@ -89,6 +89,7 @@ _FORGET_NAMES = "update agent_bindings set state = 'deleted', sensor_id = null w
 _DELETE_STREAMS = "delete from ingest_streams where sensor_id = $1"
 _DELETE_AGGREGATES = "delete from aggregates_1m where series_id in (select id from series where sensor_id = $1)"
 _DELETE_METAS = "delete from reading_meta where series_id in (select id from series where sensor_id = $1)"
+_DELETE_PREVIOUS = "delete from previous_profiles where series_id in (select id from series where sensor_id = $1)"
 _DELETE_SERIES = "delete from series where sensor_id = $1"
 _UNSET_PROFILE = "update sensors set active_profile_id = null where id = $1"
 _DELETE = "delete from sensors where id = $1"
@@ -234,6 +235,7 @@ async def delete(connection: Connection, sensor_id: UUID) -> None:
         _DELETE_STREAMS,
         _DELETE_AGGREGATES,
         _DELETE_METAS,
+        _DELETE_PREVIOUS,
         _DELETE_SERIES,
         _UNSET_PROFILE,
         _DELETE,

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from hub.database.pool import acquire
 from tests.hub.sessions.conftest import Lab
 
 NOON = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=2)
@@ -167,3 +168,22 @@ async def test_what_does_not_fit_is_refused(lab: Lab) -> None:
     assert (await backfill(lab, oven, profile, **nowhere)).status_code == 404
     viewer = await lab.member("vic", "viewer")
     assert (await viewer.post(f"{path(oven)}/{profile}/backfill")).status_code == 403
+
+
+async def test_a_cancelled_recalculation_rules_no_more(lab: Lab) -> None:
+    oven = await lab.sensor("oven")
+    first = await published(lab, oven, "1", 2.0)
+    second = await published(lab, oven, "2", 10.0)
+    async with acquire(lab.hub.services.pool) as connection:  # as if another hub worked on the sensor
+        await connection.execute("select pg_advisory_lock(x'6c616273'::int, hashtext($1))", oven)
+        started = (await backfill(lab, oven, second)).json()["backfill_task_id"]
+        await lab.post(oven, {at(0): 1})
+        ended = (await lab.owner.post(f"/api/v1/backfill-tasks/{started}/cancel")).json()
+        await lab.post(oven, {at(1): 1})
+    assert (ended["status"], ended["error"]) == ("failed", "cancelled by ann")
+    points = await lab.points(sensor_id=oven)
+    assert [one["conversion_profile_id"] for one in points] == [second, first]
+    again = (await lab.owner.post(f"/api/v1/backfill-tasks/{started}/cancel")).json()
+    assert again["finished_at"] == ended["finished_at"]
+    told = (await lab.owner.get("/api/v1/events", params={"project_id": lab.project})).json()["events"]
+    assert told[0]["event_type"] == "conversion_profile.backfill_completed"

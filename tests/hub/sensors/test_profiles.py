@@ -112,3 +112,23 @@ async def test_a_profile_of_another_sensor_is_not_found(hub: Hub) -> None:
     ]
     made = await draft(client, oven, "1")
     assert (await client.post(f"{kiln}/conversion-profiles/{made['id']}/publish")).status_code == 404
+
+
+async def test_a_deprecated_profile_holds_no_longer_and_is_never_published_again(hub: Hub) -> None:
+    client = await hub.signed_in()
+    sensor = await a_sensor(client)
+    active = await publish(client, sensor, await draft(client, sensor, "1"))
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    scheduled = await publish(client, sensor, await draft(client, sensor, "2", valid_from=soon.isoformat()))
+    drafted = await draft(client, sensor, "3")
+    for profile in (active, scheduled, drafted, drafted):
+        answer = await client.post(f"{sensor}/conversion-profiles/{profile['id']}/deprecate")
+        assert (answer.status_code, answer.json()["status"]) == (200, "deprecated")
+    assert (await client.get(sensor)).json()["active_profile_id"] is None
+    async with transaction(hub.services.pool) as connection:
+        assert await activate_scheduled(connection, soon) == []
+    for profile in (active, scheduled, drafted):
+        assert (await client.post(f"{sensor}/conversion-profiles/{profile['id']}/publish")).status_code == 409
+    listed = (await client.get(f"{sensor}/conversion-profiles")).json()["conversion_profiles"]
+    ended = {one["version"]: one["valid_to"] is not None for one in listed}
+    assert ended == {"1": True, "2": False, "3": False}
