@@ -83,6 +83,7 @@ DELETE /api/v1/sensors/{sensor_id}                                              
 GET    /api/v1/sensors/{sensor_id}/conversion-profiles                              401 404 200 200 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles                              401 404 403 201 201 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/backfill        401 404 403 202 202 404 401 401
+POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/deprecate       401 404 403 403 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/preview         401 404 200 200 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/publish         401 404 403 403 200 404 401 401
 GET    /api/v1/sensors/{sensor_id}/previous-profiles                                401 404 200 200 200 404 401 401
