@@ -87,6 +87,7 @@ POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/deprecate   
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/preview         401 404 200 200 200 404 401 401
 POST   /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/publish         401 404 403 403 200 404 401 401
 GET    /api/v1/sensors/{sensor_id}/previous-profiles                                401 404 200 200 200 404 401 401
+GET    /api/v1/sensors/{sensor_id}/error-log                                        401 404 200 200 200 404 401 401
 GET    /api/v1/sensors/{sensor_id}/heartbeat-history                                401 404 200 200 200 404 401 401
 GET    /api/v1/sensors/{sensor_id}/limits                                           401 404 200 200 200 404 401 401
 PUT    /api/v1/sensors/{sensor_id}/limits                                           401 404 403 200 200 404 401 401
