@@ -106,7 +106,7 @@ async def close_epoch(
     epoch: EpochName,
     body: Closing,
 ) -> EpochView:
-    """Put an end to an epoch that has none. Batches that come all the same are still taken."""
+    """Put an end to an epoch that has none, or give up what is missing of it. Batches that come are still taken."""
     agent = await _find_agent(services, user, agent_id, Role.OWNER)
     name = bytes.fromhex(epoch)
     async with changes.begin() as change:
@@ -115,7 +115,7 @@ async def close_epoch(
         if row is None:
             raise not_found("epoch")
         running = await _running(services, connection, agent_id)
-        if state_of(row, running) == "closed":
+        if state_of(row, running) == "closed" and not await _has_holes(connection, agent_id, row):
             raise conflict("the epoch has an end already", code="epoch_closed")
         presence = services.presence.of(agent_id)
         if presence is not None and presence.online and presence.state.instance == epoch:
@@ -150,6 +150,13 @@ async def _running(services: Services, connection: Connection, agent_id: UUID) -
         except ValueError:
             pass
     return await epochs.latest(connection, agent_id)
+
+
+async def _has_holes(connection: Connection, agent_id: UUID, row: Row) -> bool:
+    """Whether batches are missing that no gap record explains, and that nobody has given up."""
+    stored = await epochs.committed(connection, row["id"], row["folded_through"])
+    explained = await epochs.explained(connection, agent_id, row["epoch"])
+    return row["closed_at"] is None and bool(missing(last_seq_of(row), [*stored, *explained]))
 
 
 async def _view(connection: Connection, agent_id: UUID, row: Row, running: bytes | None) -> EpochView:

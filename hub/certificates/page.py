@@ -17,9 +17,9 @@ h3 { font-size: 10.5pt; margin: 4mm 0 1mm; break-after: avoid; }
 p { margin: 1mm 0; }
 table { border-collapse: collapse; width: 100%; font-size: 8.5pt; }
 th, td { text-align: left; vertical-align: top; padding: 0.8mm 2mm 0.8mm 0; border-bottom: 1px solid #ddd;
-         overflow-wrap: anywhere; }
+         overflow-wrap: break-word; }
 th { font-weight: 600; color: #444; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 tr { break-inside: avoid; }
 .state { border: 1px solid; border-radius: 2mm; padding: 2mm 4mm; margin: 4mm 0; }
 .final { border-color: #1a7f37; } .waiting { border-color: #9a6700; } .open { border-color: #57606a; }
@@ -72,7 +72,7 @@ def _number(value: int) -> str:
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table; columns whose head begins with `#` hold numbers."""
     kinds = [' class="n"' if head.startswith("#") else "" for head in heads]
-    head = "".join(f"<th{kind}>{_text(one.lstrip('#'))}</th>" for kind, one in zip(kinds, heads, strict=True))
+    head = "".join(f"<th{kind}>{escape(one.lstrip('#'))}</th>" for kind, one in zip(kinds, heads, strict=True))
     body = "".join(
         "<tr>" + "".join(f"<td{kind}>{_cell(one)}</td>" for kind, one in zip(kinds, row, strict=True)) + "</tr>"
         for row in rows
@@ -125,7 +125,7 @@ def _session(certificate: Mapping[str, Any]) -> str:
         ("session", session["id"]),
         ("run", session["run_id"]),
     ]
-    return "<h2>Session</h2>" + _table(("what", ""), facts)
+    return "<h2>Session</h2>" + _table(("fact", ""), facts)
 
 
 _COUNTS = ("#taken", "#stored", "#of these held", "#repeated", "#set aside")
@@ -140,7 +140,7 @@ def _totals(totals: Mapping[str, Any]) -> str:
     rows = [("delivered by agents", *_counts(totals["agents"])), ("posted", *_counts(totals["posts"]))]
     rest = [
         ("missing, with a cause", totals["missing"]),
-        ("gap records that cannot say how many", totals["missing_uncounted"]),
+        ("gap records that cannot say how many, once a sensor", totals["missing_uncounted"]),
         ("dropped by retention", totals["dropped_by_retention"]),
         ("unexplained readings", totals["unexplained_readings"]),
         ("unexplained batches", totals["unexplained_batches"]),

@@ -159,7 +159,7 @@ class Totals(BaseModel):
     agents: TallyView
     posts: TallyView
     missing: int
-    missing_uncounted: int
+    missing_uncounted: int = Field(description="Gap records without a count, once for each sensor concerned.")
     dropped_by_retention: int
     unexplained_readings: int = Field(description="The ledger says that they were stored, and they are not there.")
     unexplained_batches: int

@@ -111,7 +111,8 @@ async def test_holes_tails_and_ends_of_an_agents_epochs(hub: Hub) -> None:
         assert [gap["cause"] for gap in found[running.hex()]["gaps"]] == ["quota_oldest"]
 
         assert (await client.post(f"{path}/{running.hex()}/close", json={"reason": "x"})).status_code == 409
-        assert (await client.post(f"{path}/{second.hex()}/close", json={"reason": "x"})).status_code == 409
+        given_up = [await client.post(f"{path}/{second.hex()}/close", json={"reason": "x"}) for _ in range(2)]
+        assert [one.status_code for one in given_up] == [200, 409], "what is missing of it is given up, once"
         assert (await client.post(f"{path}/{'0' * 32}/close", json={"reason": "x"})).status_code == 404
         assert (await client.post(f"{path}/{lost.hex()}/close", json={})).status_code == 422
         closed = await client.post(f"{path}/{lost.hex()}/close", json={"reason": "the disk burnt"})

@@ -286,3 +286,19 @@ async def test_what_retention_dropped_is_counted_by_its_minutes(lab: Lab) -> Non
     assert (before["totals"]["agents"]["stored"], after["totals"]["agents"]["stored"]) == (7, 0)
     assert (after["totals"]["dropped_by_retention"], after["totals"]["unexplained_readings"]) == (7, 0)
     assert (len(after["retention"]), after["version"]) == (1, 2)
+
+
+async def test_an_owner_gives_up_batches_that_were_discarded_and_they_stay_unexplained(lab: Lab) -> None:
+    agent, _, session = await recorded(lab, "oven")
+    agent.batch({at(1): 1.0}, at(1))
+    await agent.deliver(agent.batch({at(3): 3.0}, at(4)))
+    first = agent.epoch
+    await agent.start(at(11))
+    await stop(lab, session, 10)
+    assert [one["reason"] for one in (await certificate(lab, session))["waits"]] == ["batches"]
+    path = f"/api/v1/agents/{agent.id}/epochs/{first.hex()}/close"
+    assert (await lab.owner.post(path, json={"reason": "garbage of a test"})).status_code == 200
+    assert (await lab.owner.post(path, json={"reason": "again"})).status_code == 409
+    final = await certificate(lab, session)
+    assert (final["state"], final["totals"]["unexplained_batches"]) == ("final", 1)
+    assert final["sensors"][0]["unexplained_batches"] == 1
