@@ -49,6 +49,7 @@ from hub.runs.metrics import routes as run_metric_routes
 from hub.sensors import routes as sensor_routes
 from hub.sessions import routes as session_routes
 from hub.settings import HubSettings
+from hub.telemetry import aligned_routes
 from hub.telemetry import routes as telemetry_routes
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -73,6 +74,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     websocket.router,
     set_aside_routes.router,
     telemetry_routes.router,
+    aligned_routes.router,
     event_routes.router,
     webhook_routes.router,
     health.router,

@@ -100,6 +100,7 @@ POST   /api/v1/set-aside/{aside_id}/discard                                     
 POST   /api/v1/set-aside/{aside_id}/release                                         401 404 403 403 200 404 401 401
 POST   /api/v1/telemetry                                                            401 401 401 401 401 401 202 401
 GET    /api/v1/telemetry/aggregated                                                 401 404 200 200 200 404 200 401
+GET    /api/v1/telemetry/aligned                                                    401 404 200 200 200 404 200 401
 GET    /api/v1/telemetry/export                                                     401 404 200 200 200 404 200 401
 GET    /api/v1/telemetry/query                                                      401 404 200 200 200 404 200 401
 GET    /api/v1/telemetry/stream                                                     401 404 200 200 200 404 200 401
@@ -263,6 +264,7 @@ REQUESTS: dict[str, Request] = {
         sensor_id="{sensor_id}", readings=[{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1.0}]
     ),
     "GET /api/v1/telemetry/query": Request(query={"sensor_id": "{sensor_id}"}),
+    "GET /api/v1/telemetry/aligned": Request(query={"sensor_id": "{sensor_id}", "interval": "1m"}),
     "GET /api/v1/telemetry/export": Request(query={"sensor_id": "{sensor_id}"}),
     "GET /api/v1/telemetry/aggregated": Request(query={"sensor_id": "{sensor_id}"}),
     "GET /api/v1/telemetry/stream": Request(query={"sensor_id": "{sensor_id}", "idle_timeout_seconds": "0.05"}),
