@@ -11,6 +11,7 @@ import pytest
 
 from hub.database.pool import acquire
 from hub.ingest import inlet
+from hub.ingest.arrivals import Outcome
 from tests.fixtures.websocket import Client, Refused, connected
 from tests.hub.sessions.conftest import Lab, lab
 
@@ -70,7 +71,7 @@ async def test_acknowledgements_cover_all_that_came_before(lab: Lab, sensor: str
         await opened(client)
         for seq in range(1, 41):
             await client.say(columns(seq, float(seq)))
-        acks = []
+        acks: list[dict[str, Any]] = []
         while not acks or acks[-1]["seq"] < 40:
             acks.append(await client.hear())
     assert [one["seq"] for one in acks] == sorted(one["seq"] for one in acks)
@@ -228,7 +229,7 @@ async def test_the_hub_reads_nothing_beyond_the_window(lab: Lab, sensor: str, mo
         assert len(waiting) == window["messages"]
         monkeypatch.undo()
         for one in waiting:
-            one.set_result(inlet.Outcome(1))
+            one.set_result(Outcome(1))
         assert (await client.hear())["stored"] == window["messages"]
 
 
