@@ -19,7 +19,7 @@ POST   /api/v1/agents/enrolment-codes                                           
 GET    /api/v1/agents/{agent_id}                                                    401 404 200 200 200 404 401 401
 GET    /api/v1/agents/{agent_id}/epochs                                             401 404 200 200 200 404 401 401
 POST   /api/v1/agents/{agent_id}/epochs/{epoch}/close                               401 404 403 403 200 404 401 401
-POST   /api/v1/agents/{agent_id}/import                                             401 404 403 403 200 404 401 401
+POST   /api/v1/agents/{agent_id}/import                                             401 404 403 403 422 404 401 401
 POST   /api/v1/agents/{agent_id}/retire                                             401 404 403 403 200 404 401 401
 POST   /api/v1/agents/{agent_id}/revoke                                             401 404 403 403 200 404 401 401
 GET    /api/v1/backfill-tasks                                                       401 404 200 200 200 404 401 401
