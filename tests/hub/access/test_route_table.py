@@ -173,8 +173,9 @@ def test_what_a_token_may_never_do() -> None:
     }
 
 
-def test_only_comparisons_change_nothing_although_they_are_posted() -> None:
+def test_which_posts_change_nothing() -> None:
     rules = rules_of(create_app(HubSettings()))
     assert {f"{method} {path}" for (method, path), (rule,) in rules.items() if rule.only_reads} == {
         "POST /api/v1/experiments/{experiment_id}/compare",
+        "POST /api/v1/sensors/{sensor_id}/conversion-profiles/{profile_id}/preview",
     }
