@@ -1,4 +1,5 @@
-"""Conversion profiles at a hub: recalculation of stored readings, and previews of 100,000 recent ones.
+"""Conversion profiles at a hub: recalculation of stored readings, previews of 100,000 recent ones; and ingest over a
+WebSocket.
 
 Hub, PostgreSQL (with fsync) and Mosquitto are processes of their own, as shipped. The readings are put into the
 database by COPY, as ingest does, half a million a series. A recalculation changes the value of each of them; its time
@@ -20,6 +21,7 @@ from typing import Any
 import asyncpg
 import numpy as np
 
+from bench._rig import socket_ingest
 from bench._rig.servers import Servers, servers
 from hub.database.storage import Storage
 from hub.ingest.copy import COLUMNS, Rows, encode_rows
@@ -31,6 +33,7 @@ STEP_US = 100_000
 PREVIEW_READINGS = 100_000
 PREVIEW_MS_MAX = 300.0
 RECALCULATION_PER_S_MIN = 200_000.0
+WEBSOCKET_PER_S_MIN = 50_000.0
 TASK_TIMEOUT_S = 600.0
 
 
@@ -38,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this benchmark."""
     parser.add_argument("--readings", type=int, default=2_000_000, help="how many are recalculated (default 2 million)")
     parser.add_argument("--previews", type=int, default=9, help="of how many the median is taken (default 9)")
+    parser.add_argument("--messages", type=int, default=500, help="of 1,000 readings, by WebSocket (default 500)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -47,6 +51,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         signals = max(1, options.readings // READINGS_PER_SERIES)
         asyncio.run(_fill(running, sensor_id, signals))
         figures: dict[str, Any] = {"readings": signals * READINGS_PER_SERIES}
+        figures |= socket_ingest.measure(running, options.messages)
         figures |= _previews(running, sensor_id, options.previews)
         figures |= _recalculation(running, sensor_id)
         return figures
@@ -58,6 +63,8 @@ def passed(figures: dict[str, Any]) -> bool:
         figures["wrong"] == 0
         and figures["recalculation_per_s"] >= RECALCULATION_PER_S_MIN
         and figures["preview_ms"] <= PREVIEW_MS_MAX
+        and figures["websocket_lost"] == 0
+        and figures["websocket_per_s"] >= WEBSOCKET_PER_S_MIN
     )
 
 
@@ -145,7 +152,7 @@ async def _wrong(running: Servers) -> int:
     connection = await asyncpg.connect(running.database_url)
     try:
         found: int = await connection.fetchval(
-            "select count(*) from readings where physical is distinct from (3 * raw + 2) * raw + 1"
+            "select count(*) from readings where profile > 0 and physical is distinct from (3 * raw + 2) * raw + 1"
         )
         return found
     finally:

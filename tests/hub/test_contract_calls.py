@@ -78,6 +78,8 @@ sensors      GET /api/v1/sensors/{}/projects
 sensors      POST /api/v1/sensors/{}/projects
 sensors      DELETE /api/v1/sensors/{}/projects/{}
 sensors      GET /api/v1/sensors/status-summary
+sensors      GET /api/v1/sensors/{}/heartbeat-history
+sensors      GET /api/v1/sensors/{}/error-log
 profiles     GET /api/v1/sensors/{}/conversion-profiles
 profiles     POST /api/v1/sensors/{}/conversion-profiles
 profiles     POST /api/v1/sensors/{}/conversion-profiles/{}/publish
@@ -89,6 +91,7 @@ telemetry    GET /api/v1/telemetry/stream
 telemetry    GET /api/v1/telemetry/query
 telemetry    GET /api/v1/telemetry/aggregated
 telemetry    GET /api/v1/telemetry/export
+telemetry    GET /api/v1/telemetry/aligned
 webhooks     GET /api/v1/webhooks
 webhooks     POST /api/v1/webhooks
 webhooks     DELETE /api/v1/webhooks/{}
