@@ -101,7 +101,10 @@ def _wait_full(spool: Path) -> None:
 
 def _is_full(spool: Path) -> bool:
     """Whether the batches that wait take what they may; what comes from now on makes some of them go."""
-    with contextlib.closing(sqlite3.connect(f"file:{spool}?mode=ro", uri=True, timeout=2.0)) as db:
-        sql = "SELECT total(bytes + ?) FROM batches WHERE standing = 0"
-        waiting_bytes: float = db.execute(sql, (ROW_OVERHEAD_BYTES,)).fetchone()[0]
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{spool}?mode=ro", uri=True, timeout=2.0)) as db:
+            sql = "SELECT total(bytes + ?) FROM batches WHERE standing = 0"
+            waiting_bytes: float = db.execute(sql, (ROW_OVERHEAD_BYTES,)).fetchone()[0]
+    except sqlite3.OperationalError:  # the agent has just started, and is at it
+        return False
     return waiting_bytes > _FULL_SHARE * _QUOTA_BYTES
