@@ -1,6 +1,6 @@
 # Everything a developer or a curious operator types. `make env` runs by itself where it is needed.
 #
-#   make up [ARGS="--data-dir D --port P"]   make test [ARGS="tests/shared -k wire"]   make check   make bench   make chaos   make lock
+#   make up [ARGS="--data-dir D --port P"]   make test [ARGS="tests/shared -k wire"]   make coverage   make check   make bench   make chaos   make lock
 
 PYTHON ?= python3
 VENV   := .venv
@@ -13,7 +13,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/nu
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 
-.PHONY: help env up test check bench chaos lock
+.PHONY: help env up test coverage check bench chaos lock
 help:
 	@sed -n '1,3p' $(MAKEFILE_LIST) | sed 's/^# \{0,1\}//'
 
@@ -29,6 +29,13 @@ up: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist load --maxschedchunk 2 $(ARGS)
+
+# Branch coverage of the hub by its own tests.
+coverage: $(STAMP)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist load --maxschedchunk 2 -q tests/hub
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --skip-covered --fail-under=90
 
 check: $(STAMP)
 	$(BIN)/ruff check .

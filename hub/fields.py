@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 
 class Body(BaseModel):
@@ -30,3 +30,5 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 """What people call a thing."""
 QueryText = Annotated[str, StringConstraints(max_length=200), AfterValidator(storable)]
 """A word in a query string."""
+Flag = Annotated[bool, Field(strict=True)]
+"""True or false, and no number or text that might mean one."""

@@ -19,7 +19,7 @@ from hub.errors import conflict, not_found
 from hub.etags import IfMatch, etag, require_match
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import NewEvent, SubjectType
-from hub.fields import Body, QueryText
+from hub.fields import Body, Flag, QueryText
 from hub.paging import Paging
 from hub.services import CurrentServices
 
@@ -62,9 +62,9 @@ class Users(BaseModel):
 class UserChange(Body):
     """What is to change; what is left out stays."""
 
-    is_active: bool | None = None
-    is_admin: bool | None = None
-    password_change_required: bool | None = None
+    is_active: Flag | None = None
+    is_admin: Flag | None = None
+    password_change_required: Flag | None = None
 
     @model_validator(mode="after")
     def _no_null(self) -> UserChange:

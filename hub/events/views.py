@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from hub.events.event import ActorType, PublicEvent, SubjectType
 from hub.events.store import Row
 from hub.events.target import URL_LENGTH_MAX, TargetRefused, parse
-from hub.fields import Body, storable
+from hub.fields import Body, Flag, storable
 
 SECRET_LENGTH_MAX = 500
 
@@ -96,13 +96,13 @@ class NewWebhook(Body):
     secret: Secret | None = Field(
         None, description="Signs what is sent, and is never shown again; without it nothing is signed."
     )
-    is_active: bool = True
+    is_active: Flag = True
 
 
 class WebhookChange(Body):
     """Switch a subscription on or off."""
 
-    is_active: bool
+    is_active: Flag
 
 
 class WebhookView(BaseModel):

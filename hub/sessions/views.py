@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from hub.fields import Body, Text
+from hub.fields import Body, Flag, Text
 from hub.sessions.rules import SessionStatus
 from hub.sessions.store import Row
 from hub.telemetry.moments import Moment
@@ -29,7 +29,7 @@ class NewSession(Body):
         default=None, description="With a past `started_at`: records a session after the fact."
     )
     initiated_by: UUID | None = Field(default=None, description="Yourself.")
-    archived: bool = False
+    archived: Flag = False
     run_id: UUID | None = None
     project_id: UUID | None = None
 
@@ -41,7 +41,7 @@ class SessionChange(Body):
     notes: Text | None = None
     started_at: Moment | None = Field(default=None, description="With `status: running`, for a draft.")
     stopped_at: Moment | None = Field(default=None, description="With a status that ends the session.")
-    archived: bool | None = None
+    archived: Flag | None = None
     run_id: UUID | None = None
     project_id: UUID | None = None
 

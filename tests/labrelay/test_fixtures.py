@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from uuid import uuid4
 
 import aiomqtt
 import asyncpg
@@ -45,8 +46,9 @@ async def test_a_wrong_password_is_refused_by_postgres(postgres_url: str) -> Non
 
 async def test_mosquitto_takes_the_hub_and_nobody_else(mosquitto: Mosquitto) -> None:
     async with aiomqtt.Client(mosquitto.host, mosquitto.port, username="hub", password=mosquitto.password) as hub:
-        await hub.subscribe("labrelay/v1/#")
-        await hub.publish("labrelay/v1/agents/x/down/config", b"hello", qos=1)
+        topic = f"labrelay/v1/agents/{uuid4()}/down/config"  # others use this broker too
+        await hub.subscribe(topic)
+        await hub.publish(topic, b"hello", qos=1)
         message = await asyncio.wait_for(anext(hub.messages), 5)
         assert message.payload == b"hello"
     with pytest.raises(aiomqtt.MqttError):

@@ -110,15 +110,19 @@ def test_readings_wait_for_others_until_the_first_is_due_and_are_shown_before(li
     assert line.collector.state.waiting == 0
 
 
-def test_what_comes_soon_after_others_is_shown_as_its_batch_is_due(tmp_path: Path) -> None:
-    line = Line(tmp_path, AnchoredClock())
-    for taken in (1, 2):
-        line.arrive(0, samples([1], line.clock.now_us(), [20.0]), flush_s=0.001)
+def test_what_comes_soon_after_others_is_shown_as_its_batch_is_due(line: Line, clock: ManualClock) -> None:
+    def shown_and_taken() -> tuple[int, int]:
         line.collector.step()
-        if taken == 1:
-            assert len(line.live.shown) == 1, "the first is shown at once"
-            line.collector.step()
-        assert len(line.live.shown) == line.collector.state.taken == taken
+        return len(line.live.shown), line.collector.state.taken
+
+    line.arrive(0, samples([1], clock.now_us(), [20.0]), flush_s=0.01)
+    assert shown_and_taken() == (1, 0), "the first is shown at once"
+    clock.advance_s(0.02)
+    assert shown_and_taken() == (1, 1)
+    line.arrive(0, samples([1], clock.now_us(), [20.0]), flush_s=0.01)
+    assert shown_and_taken() == (1, 1)
+    clock.advance_s(0.02)
+    assert shown_and_taken() == (2, 2)
 
 
 def test_the_dictionary_is_declared_before_the_first_batch_and_only_once(line: Line, clock: ManualClock) -> None:
@@ -281,7 +285,7 @@ def test_while_the_spool_takes_nothing_the_collector_tries_again_and_says_so(tmp
     done = line.arrive(0, samples([0], 5, [1.0]), flush_s=0)
     line.collector.thread.start()
     until(lambda: line.spool.attempts >= 2)
-    assert "quota reached" in line.collector.state.blocked
+    until(lambda: "quota reached" in line.collector.state.blocked)
     assert not done.done()
     line.spool.refusal = None
     done.result(10)
