@@ -26,7 +26,7 @@ SILENCE_S_MAX = 30 * 86_400.0
 router = APIRouter()
 
 Signal = Annotated[str, AfterValidator(storable), StringConstraints(min_length=1, max_length=200)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class LimitBody(Body):

@@ -36,8 +36,8 @@ CHECKS = (
     "every_success_is_documented",
 )
 """Not `positive_data_acceptance` (what is well formed may still not be there, or be in another state), nor those that
-try credentials: every route with every caller is tests/hub/access/test_route_table.py. Nor those of methods: a path such
-as `/sensors/status-summary` answers those of `/sensors/{sensor_id}` too."""
+try credentials: every route with every caller is tests/hub/access/test_route_table.py. Nor those of methods: a path
+such as `/sensors/status-summary` answers those of `/sensors/{sensor_id}` too."""
 LEFT_OUT = {
     "/auth/logout": "would end the session that all other requests use",
     "/auth/change-password": "the same",
