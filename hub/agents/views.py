@@ -27,7 +27,7 @@ class NewCode(Body):
 
     project_id: UUID
     name: Words = Field("", description="How the agent will be called; by default as it calls itself.")
-    expires_in_s: int | None = Field(None, ge=60, le=30 * 86_400, description="Lifetime in seconds.")
+    expires_in_s: int | None = Field(None, strict=True, ge=60, le=30 * 86_400, description="Lifetime in seconds.")
 
 
 class Code(BaseModel):

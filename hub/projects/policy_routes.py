@@ -54,8 +54,8 @@ class PoliciesChange(Body):
 
     late_data: LateData | None = None
     viewers_see_raw: bool | None = None
-    retention_days: Annotated[int, Field(ge=0, le=36_500)] | None = None
-    clock_skew_s: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
+    retention_days: Annotated[int, Field(strict=True, ge=0, le=36_500)] | None = None
+    clock_skew_s: Annotated[int, Field(strict=True, ge=0, le=31_536_000)] | None = None
     session_start_role: Role | None = None
 
     @model_validator(mode="after")

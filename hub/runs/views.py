@@ -19,7 +19,7 @@ RUNS_AT_ONCE_MAX = 500
 _CAN_BE_NOTHING = frozenset({"auto_complete_after_minutes"})
 _MINUTES_MAX = 366 * 24 * 60
 
-Minutes = Annotated[int, Field(gt=0, le=_MINUTES_MAX)]
+Minutes = Annotated[int, Field(strict=True, gt=0, le=_MINUTES_MAX)]
 RunIds = Annotated[list[UUID], Field(min_length=1, max_length=RUNS_AT_ONCE_MAX)]
 GitSha = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z._/-]{0,100}$")]
 

@@ -78,7 +78,11 @@ class SensorChange(Body):
     status: SensorStatus | None = None
     calibration_notes: Text | None = None
     readings_per_s_max: int | None = Field(
-        None, ge=0, le=10_000_000, description="How much may be sent with its token; 0 for what the hub's settings say."
+        None,
+        strict=True,
+        ge=0,
+        le=10_000_000,
+        description="How much may be sent with its token; 0 for what the hub's settings say.",
     )
     project_id: UUID | None = Field(None, description="The sensor's, if given.")
 

@@ -15,7 +15,7 @@ from hub.sessions.store import Row
 from hub.telemetry.moments import Moment
 
 SENSORS_MAX = 5000
-OrdinalNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+OrdinalNumber = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 
 class NewSession(Body):

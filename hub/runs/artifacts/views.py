@@ -45,7 +45,7 @@ Uri = Annotated[
 ]  # fmt: skip
 MediaType = Annotated[str, StringConstraints(pattern=rf"^({MEDIA_TYPE_PATTERN})?$", max_length=MEDIA_TYPE_LENGTH_MAX)]
 Checksum = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_:=+/-]{1,200}$")]
-Size = Annotated[int, Field(ge=0, le=SIZE_MAX)]
+Size = Annotated[int, Field(strict=True, ge=0, le=SIZE_MAX)]
 
 
 class NewArtifact(Body):

@@ -18,7 +18,7 @@ STEP_MAX = (1 << 53) - 1
 VALUE_MAX = 1e300
 """Sums of values must stay finite."""
 
-Step = Annotated[int, Field(ge=0, le=STEP_MAX)]
+Step = Annotated[int, Field(strict=True, ge=0, le=STEP_MAX)]
 StepQuery = Annotated[int | None, Query(ge=0, le=STEP_MAX)]
 NameQuery = Annotated[QueryText | None, Query(description="Only of this name.")]
 
