@@ -105,7 +105,8 @@ def running(folder: Path) -> Iterator[Stack]:
 def fuzz(stack: Stack, world: Path, options: argparse.Namespace) -> int:
     """Run schemathesis. Returns: its exit status."""
     stack.http.get("/openapi.json", timeout=60).raise_for_status()  # made at the first request, then kept
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{stack.url}/openapi.json"]
+    config = str(Path(__file__).with_name("schemathesis.toml"))
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", config, "run", f"{stack.url}/openapi.json"]
     command += ["--seed", str(options.seed), "--max-time", str(options.seconds), "--phases", options.phases]
     command += ["--max-examples", str(options.examples), "--checks", ",".join(CHECKS), "--workers", "1"]
     command += ["--request-timeout", "20", "--generation-database", "none", "--warnings", "off", "--no-color"]
