@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from hub.ingest.commit import Answer
+from hub.ingest.answers import Answer
 from hub.ingest.window import Window
 from shared import messages, topics
 from shared.clock import Clock

@@ -7,58 +7,30 @@ be offered again. What was committed and not acknowledged is found in the ledger
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from uuid import UUID
 
 import numpy as np
 
 from hub.database.pool import Connection
-from hub.ingest import ledger, posts, previous, records, repeats, store, streams
+from hub.ingest import beside, ledger, posts, records, store, streams
+from hub.ingest.answers import NOTHING, Answer, Settled
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.asides import Source, asides_of
-from hub.ingest.catalogue import Catalogue, EpochKey, Known, Profiles
+from hub.ingest.catalogue import Catalogue, EpochKey, Known
 from hub.ingest.copy import Rows
 from hub.ingest.dictionary import Verdict
+from hub.ingest.judgement import Judgement, rows_of
 from hub.ingest.ledger import LedgerEntry
-from hub.ingest.posts import PostRange
 from hub.ingest.store import NO_LOSERS, Losers
 from hub.ingest.streams import StreamKey, StreamPlace, Turn
-from hub.ingest.verdict import Ask, Bounds, Judged, Naming, Part, judge
+from hub.ingest.verdict import Ask, Bounds, Naming, Part, judge
 from shared.columns import DecodedColumns
 from shared.errors import StorageUnavailable
 from shared.readings import Int64
 from shared.records import Dictionary, Record
 from shared.wire import Header
 
-
-class Answer(Enum):
-    """What the sender is told about a batch."""
-
-    COMMITTED = "committed"
-    KNOWN = "known"
-    CONFLICT = "conflict"
-    NOT_YOURS = "not_yours"
-    CORRUPT = "corrupt"
-    DICTIONARY = "dictionary"
-    LATER = "later"
-    PHYSICAL = "physical"
-    UNSUPPORTED_VERSION = "unsupported_version"
-    UNANSWERED = "unanswered"
-    """Refused without a word: its agent is compromised."""
-
-
-NOTHING = Outcome(0)
 _ANSWERS = {Ask.DICTIONARY: Answer.DICTIONARY, Ask.LATER: Answer.LATER, Ask.PHYSICAL: Answer.PHYSICAL}
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of one item: the answer, and the counts where it was committed."""
-
-    item: Item
-    answer: Answer
-    outcome: Outcome = NOTHING
 
 
 Checkpoint = Callable[[str], Awaitable[None]]
@@ -67,16 +39,6 @@ Checkpoint = Callable[[str], Awaitable[None]]
 
 async def no_checkpoint(place: str) -> None:
     """Go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Judgement:
-    """What was decided: `places` are those of the parts among the items."""
-
-    places: list[int]
-    sources: list[Source]
-    judged: Judged
-    profiles: Profiles
 
 
 class GroupCommit:
@@ -235,7 +197,7 @@ class GroupCommit:
             self._settle(place, Answer.COMMITTED)
         return notes
 
-    async def _judge(self, connection: Connection, epoch_of: dict[EpochKey, int]) -> _Judgement:
+    async def _judge(self, connection: Connection, epoch_of: dict[EpochKey, int]) -> Judgement:
         """Decide over all that is still open; settle what is to come again."""
         still = self._open()
         epochs = {epoch_of[self._key(place)] for place, item in still if isinstance(item, Arrival)}
@@ -250,7 +212,7 @@ class GroupCommit:
         places = [place for place, _ in still]
         for part, ask in judged.asks.items():
             self._settle(places[part], _ANSWERS[ask])
-        return _Judgement(places, sources, judged, known.profiles)
+        return Judgement(places, [item for _, item in still], sources, judged, known.profiles)
 
     def _source(self, item: Item, known: Known, epoch_of: dict[EpochKey, int], takers: set[UUID]) -> Source:
         if isinstance(item, Submission):
@@ -263,7 +225,7 @@ class GroupCommit:
         segment = item.header.clock_segment
         return Source(part, item.agent_id, epoch_id, item.header.seq, segment, item.correction_us)
 
-    async def _store(self, connection: Connection, judgement: _Judgement) -> list[LedgerEntry]:
+    async def _store(self, connection: Connection, judgement: Judgement) -> list[LedgerEntry]:
         """Store and set aside; settle the items. Returns: what is to be entered into the ledger."""
         judged = judgement.judged
         keep = np.flatnonzero(judged.verdict == Verdict.STORE)
@@ -272,7 +234,7 @@ class GroupCommit:
         losers = await self._write(connection, rows) if len(keep) else NO_LOSERS
         judged.verdict[keep[losers.conflicting]] = Verdict.CONFLICTING_VALUE
         if len(losers.repeated):
-            await self._note_repeats(connection, judgement, keep[losers.repeated])
+            await beside.note_repeats(connection, judgement, keep[losers.repeated])
         stored = np.ones(len(keep), np.bool_)
         stored[losers.repeated] = False
         stored[losers.conflicting] = False
@@ -280,9 +242,7 @@ class GroupCommit:
         if len(keep):
             await store.mark_dirty(connection, rows, judged.part[keep])
             self._series_stored = store.distinct(rows.series_id).astype(np.int64)
-            await self._keep_previous(connection, judgement, keep, rows)
-            await self._add_meta(connection, judgement, keep)
-            await self._note_posts(connection, judgement, keep, rows)
+            await beside.note_stored(connection, judgement, keep, rows)
         asides = asides_of(judged, judgement.sources, judgement.profiles.ids)
         if asides:
             await store.set_aside(connection, asides)
@@ -294,61 +254,7 @@ class GroupCommit:
         await store.copy_in(connection, rows)
         return NO_LOSERS
 
-    async def _keep_previous(self, connection: Connection, judgement: _Judgement, keep: Int64, rows: Rows) -> None:
-        """Note what senders had converted readings with that are stored with another profile."""
-        judged = judgement.judged
-        if judged.replaced[keep].any():
-            had = judgement.profiles.refs[judged.replaced[keep]]
-            await previous.keep(connection, rows, had, judged.part[keep])
-
-    async def _add_meta(self, connection: Connection, judgement: _Judgement, keep: Int64) -> None:
-        with_meta = [
-            (part, item.meta) for part, item in self._parts(judgement) if isinstance(item, Submission) and item.meta
-        ]
-        if not with_meta:
-            return
-        judged, kept = judgement.judged, set(keep.tolist())
-        starts = np.searchsorted(judged.part, np.arange(len(judgement.places)))
-        metas = [
-            (int(judged.series_id[at]), records.moment(int(judged.time_us[at])), meta)
-            for part, metas_of in with_meta
-            for at, meta in ((int(starts[part]) + row, meta) for row, meta in metas_of)
-            if at in kept
-        ]
-        if metas:
-            await store.add_meta(connection, metas)
-
-    async def _note_repeats(self, connection: Connection, judgement: _Judgement, rows: Int64) -> None:
-        judged = judgement.judged
-        by_agent = np.array([_is_of_agent(item) for item in self._parted(judgement)], np.bool_)
-        found = repeats.repeats_of(judged.series_id[rows], judged.time_us[rows], by_agent[judged.part[rows]])
-        await repeats.note(connection, found)
-
-    async def _note_posts(self, connection: Connection, judgement: _Judgement, keep: Int64, rows: Rows) -> None:
-        """Note what was posted, for which session, and whether late; what an owner releases only as posted."""
-        part = judgement.judged.part[keep]
-        ranges = []
-        for place, item in self._parts(judgement):
-            if not isinstance(item, Submission) or _is_of_agent(item):
-                continue
-            first, behind = np.searchsorted(part, (place, place + 1)).tolist()
-            if first < behind:
-                times = rows.time_us[first:behind]
-                ids = int(rows.id[first]), int(rows.id[behind - 1])
-                span = records.moment(int(times.min())), records.moment(int(times.max()))
-                ranges.append(PostRange(*ids, item.sensor_id, item.session_id, *span, item.released_id is not None))
-        await posts.note(connection, ranges)
-
-    def _parted(self, judgement: _Judgement) -> list[Item]:
-        """The items of all parts."""
-        return [self._items[place] for place in judgement.places]
-
-    def _parts(self, judgement: _Judgement) -> list[tuple[int, Item]]:
-        """Places among the parts and items of those that go in."""
-        places = enumerate(judgement.places)
-        return [(part, self._items[place]) for part, place in places if part not in judgement.judged.asks]
-
-    def _count(self, judgement: _Judgement, keep: Int64, rows: Rows) -> list[LedgerEntry]:
+    def _count(self, judgement: Judgement, keep: Int64, rows: Rows) -> list[LedgerEntry]:
         judged, size = judgement.judged, len(judgement.places)
         total = np.bincount(judged.part, minlength=size)
         stored = np.bincount(judged.part[keep], minlength=size)
@@ -356,7 +262,7 @@ class GroupCommit:
         first = np.searchsorted(judged.part[keep], np.arange(size))
         last = np.searchsorted(judged.part[keep], np.arange(size), side="right") - 1
         entries = []
-        for part, item in self._parts(judgement):
+        for part, item in judgement.going_in():
             new, kept_aside = int(stored[part]), int(aside[part])
             repeated = int(total[part]) - new - kept_aside
             self._settle(judgement.places[part], Answer.COMMITTED, Outcome(new, repeated, kept_aside))
@@ -378,31 +284,7 @@ class GroupCommit:
         return entries
 
 
-def _is_of_agent(item: Item) -> bool:
-    return isinstance(item, Arrival) or item.of_agent
-
-
 def _naming(item: Submission, takers: set[UUID]) -> Naming:
     if item.session_id is None:
         return Naming.NONE
     return Naming.OPEN if item.session_id in takers else Naming.ARCHIVED
-
-
-def rows_of(judged: Judged, keep: Int64 | None, first_id: int, profiles: Profiles) -> Rows:
-    """Readings ready to be stored.
-
-    Args:
-        keep: int64 (n,), which of the judged ones; None for all.
-        first_id: of the first; the others follow.
-    """
-    if keep is not None and len(keep) < len(judged):
-        judged = judged.chosen(keep)
-    return Rows(
-        judged.series_id.astype(np.int32),
-        profiles.refs[judged.profile],
-        judged.time_us,
-        first_id + np.arange(len(judged), dtype=np.int64),
-        judged.raw,
-        judged.physical,
-        judged.status,
-    )

@@ -14,13 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
+from hub.ingest.answers import Settled
 from hub.ingest.arrivals import Arrival, Item, Outcome
-
-if TYPE_CHECKING:
-    from hub.ingest.commit import Settled
 
 GROUP_READINGS_MAX = 16_384
 """Readings in one transaction: what one block of ids covers."""

@@ -22,11 +22,11 @@ from itertools import accumulate
 from hub.ingest import store
 from hub.ingest.arrivals import Arrival, Item, Outcome
 from hub.ingest.catalogue import Catalogue, EpochKey
-from hub.ingest.commit import rows_of
 from hub.ingest.connection import OwnConnection
 from hub.ingest.copy import Rows
 from hub.ingest.correction import Placing
 from hub.ingest.intake import GROUP_READINGS_MAX
+from hub.ingest.judgement import rows_of
 from hub.ingest.records import moment
 from hub.ingest.store import NO_STRETCH, Stretch
 from hub.ingest.verdict import Bounds, Part, judge

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
 
+from hub.ingest.answers import Answer, Settled
 from hub.ingest.arrivals import Arrival
-from hub.ingest.commit import Answer, Settled
 from hub.ingest.records import is_storable
 from hub.ingest.spool_file import Found, SpoolFile
 from hub.ingest.write import IngestWriter

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from hub.broker.lanes import UpMessage
 from hub.ingest.acknowledge import BatchAnswer
+from hub.ingest.answers import Answer
 from hub.ingest.arrivals import Arrival
-from hub.ingest.commit import Answer
 from hub.ingest.records import is_storable
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics

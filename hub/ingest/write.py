@@ -26,10 +26,11 @@ import numpy as np
 
 from hub.database.pool import acquire
 from hub.ingest.acknowledge import Acknowledger, BatchAnswer, Publisher
+from hub.ingest.answers import Answer, Settled
 from hub.ingest.arrivals import Arrival, Item, Outcome, Submission
 from hub.ingest.catalogue import Catalogue, Reach
 from hub.ingest.clocks import Clocks
-from hub.ingest.commit import Answer, Checkpoint, GroupCommit, Settled, no_checkpoint
+from hub.ingest.commit import Checkpoint, GroupCommit, no_checkpoint
 from hub.ingest.connection import OwnConnection
 from hub.ingest.heartbeat import Heartbeats
 from hub.ingest.intake import Entry, Intake

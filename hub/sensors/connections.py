@@ -14,13 +14,12 @@ from hub.database.pool import Connection
 from hub.database.storage import Storage
 from hub.events.change import begin_change
 from hub.events.event import HUB, NewEvent, PublicEvent, SubjectType
+from hub.sensors.grace import Grace
 from hub.sensors.rules import DELAYED_WITHIN, ONLINE_WITHIN
 from hub.telemetry.moments import to_datetime
 from shared.clock import Clock
 
 SENSORS_A_TURN_MAX = 1000
-GRACE_S = 60.0
-"""How long a hub must have been there before it says that a sensor is gone."""
 
 _TELL = """
     update sensors s set connection = $1, connection_since = $2
@@ -42,17 +41,14 @@ class ConnectionWatch:
     def __init__(self, storage: Storage, clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
-        self._since_s: float | None = None
-        self._connects = 0
+        self._grace = Grace(storage, clock)
 
     async def once(self) -> None:
         """Tell what has changed since. Raises: StorageUnavailable."""
-        now_s = self._clock.monotonic_s()
-        if self._since_s is None or self._connects != self._storage.connects:
-            self._since_s, self._connects = now_s, self._storage.connects
+        tells_offline = self._grace.is_over()
         async with begin_change(self._storage.pool, HUB, to_datetime(self._clock.now_us())) as change:
             events = await _told(change.connection, PublicEvent.SENSOR_ONLINE, change.now, change.now - ONLINE_WITHIN)
-            if now_s - self._since_s >= GRACE_S:
+            if tells_offline:
                 events += await _told(
                     change.connection, PublicEvent.SENSOR_OFFLINE, change.now, change.now - DELAYED_WITHIN
                 )

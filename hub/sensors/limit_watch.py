@@ -20,6 +20,7 @@ from hub.database.storage import Storage
 from hub.events.change import begin_change
 from hub.events.event import HUB, NewEvent, PublicEvent, SubjectType
 from hub.sensors import limit_store
+from hub.sensors.grace import Grace
 from hub.sensors.limits import Limit, Side
 from hub.sensors.store import Row
 from hub.telemetry.moments import to_datetime
@@ -27,7 +28,6 @@ from shared.clock import Clock
 
 EVERY_S = 2.0
 FRESH = timedelta(minutes=5)
-GRACE_S = 60.0
 LIMITS_A_STEP = 200
 TRANSITIONS_MAX = 20
 """Of one signal in one turn; the rest comes with the next."""
@@ -41,15 +41,11 @@ class LimitWatch:
     def __init__(self, storage: Storage, clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
-        self._since_s: float | None = None
-        self._connects = 0
+        self._grace = Grace(storage, clock)
 
     async def once(self) -> None:
         """Judge what is new, unless another hub is at it. Raises: StorageUnavailable."""
-        now_s = self._clock.monotonic_s()
-        if self._since_s is None or self._connects != self._storage.connects:
-            self._since_s, self._connects = now_s, self._storage.connects
-        tells_silence = now_s - self._since_s >= GRACE_S
+        tells_silence = self._grace.is_over()
         after: tuple[UUID, str] | None = _START
         while after is not None:
             after = await self._step(after, tells_silence=tells_silence)

@@ -8,12 +8,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
 
-from hub.access.identity import CurrentUser, Role, User, require_role
+from hub.access.identity import CurrentUser, Role, require_role
 from hub.access.policies import policies_of
 from hub.access.rules import EDITOR, VIEWER, rule
-from hub.database.pool import Connection, acquire
-from hub.errors import invalid, not_found
-from hub.etags import IfMatch, etag, require_match
+from hub.database.pool import acquire
+from hub.errors import invalid
+from hub.etags import etag
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import SubjectType
 from hub.events.store import of_subject
@@ -24,6 +24,7 @@ from hub.runs.views import RunEvent, RunEvents, require_same
 from hub.services import CurrentServices
 from hub.sessions import lifecycle, store
 from hub.sessions.rules import SessionStatus, opening_of
+from hub.sessions.target import CurrentSession, find_session, view_session
 from hub.sessions.views import BackfilledSession, NewSession, SessionChange, Sessions, SessionView, Stop
 
 router = APIRouter(prefix="/api/v1/runs/{run_id}/capture-sessions", tags=["sessions"])
@@ -63,7 +64,7 @@ async def add_session(changes: CurrentChanges, user: CurrentUser, run_id: UUID, 
             raise invalid("archived", "a session does not begin as archived")
         opening = opening_of(body.status, body.started_at, body.stopped_at, change.now)
         new = lifecycle.NewSession(body.ordinal_number, body.notes, opening)
-        return await _view(change.connection, run_id, await lifecycle.create(change, run, policies, new))
+        return await view_session(change.connection, run_id, await lifecycle.create(change, run, policies, new))
 
     return await changes.once(create, headers=_headers)
 
@@ -75,91 +76,55 @@ async def get_session(
     """One session, with who takes part."""
     async with acquire(services.pool) as connection:
         await find_run(connection, user, run_id)
-        return _tagged(response, await _view(connection, run_id, session_id))
+        view = await view_session(connection, run_id, session_id)
+    response.headers["ETag"] = etag(view.version)
+    return view
 
 
 @router.patch("/{session_id}", dependencies=[rule(EDITOR)])
-async def change_session(
-    changes: CurrentChanges,
-    user: CurrentUser,
-    response: Response,
-    run_id: UUID,
-    session_id: UUID,
-    body: SessionChange,
-    if_match: IfMatch = None,
-) -> SessionView:
+async def change_session(target: CurrentSession, body: SessionChange) -> SessionView:
     """Start a draft, end or archive a session, or write other notes."""
-    async with changes.begin() as change:
-        run, session = await _locked(change, user, run_id, session_id, if_match)
-        _check_place(body, run)
+    async with target.hold() as held:
+        _check_place(body, held.run)
+        session = held.session
         if body.notes is not None:
-            await store.set_notes(change.connection, session_id, body.notes, change.now)
-            session = await _session(change.connection, run_id, session_id)
-        await _enter(change, run, session, body)
-        return _tagged(response, await _view(change.connection, run_id, session_id))
+            await store.set_notes(held.change.connection, session["id"], body.notes, held.change.now)
+            session = await target.again(held)
+        await _enter(held.change, held.run, session, body)
+        return await target.view(held)
 
 
 @router.delete("/{session_id}", status_code=204, dependencies=[rule(EDITOR)])
-async def delete_session(
-    changes: CurrentChanges, user: CurrentUser, run_id: UUID, session_id: UUID, if_match: IfMatch = None
-) -> None:
+async def delete_session(target: CurrentSession) -> None:
     """Remove a session that is neither running nor backfilling; its readings stay."""
-    async with changes.begin() as change:
-        _, session = await _locked(change, user, run_id, session_id, if_match)
-        await lifecycle.remove(change, session)
+    async with target.hold() as held:
+        await lifecycle.remove(held.change, held.session)
 
 
 @router.post("/{session_id}/stop", dependencies=[rule(EDITOR)])
-async def stop_session(
-    changes: CurrentChanges,
-    user: CurrentUser,
-    response: Response,
-    run_id: UUID,
-    session_id: UUID,
-    body: Stop | None = None,
-    if_match: IfMatch = None,
-) -> SessionView:
+async def stop_session(target: CurrentSession, body: Stop | None = None) -> SessionView:
     """End a running session: succeeded and now, unless the body says otherwise."""
     wanted = body or Stop()
-    async with changes.begin() as change:
-        _, session = await _locked(change, user, run_id, session_id, if_match)
-        await lifecycle.stop(change, session, wanted.status, wanted.stopped_at, wanted.notes)
-        return _tagged(response, await _view(change.connection, run_id, session_id))
+    async with target.hold() as held:
+        await lifecycle.stop(held.change, held.session, wanted.status, wanted.stopped_at, wanted.notes)
+        return await target.view(held)
 
 
 @router.post("/{session_id}/backfill/start", dependencies=[rule(EDITOR)])
-async def start_backfill(
-    changes: CurrentChanges,
-    user: CurrentUser,
-    response: Response,
-    run_id: UUID,
-    session_id: UUID,
-    if_match: IfMatch = None,
-) -> SessionView:
+async def start_backfill(target: CurrentSession) -> SessionView:
     """From now on late readings count as they come."""
-    async with changes.begin() as change:
-        _, session = await _locked(change, user, run_id, session_id, if_match)
-        await lifecycle.start_backfill(change, session)
-        return _tagged(response, await _view(change.connection, run_id, session_id))
+    async with target.hold() as held:
+        await lifecycle.start_backfill(held.change, held.session)
+        return await target.view(held)
 
 
 @router.post("/{session_id}/backfill/complete", dependencies=[rule(EDITOR)])
-async def complete_backfill(
-    changes: CurrentChanges,
-    user: CurrentUser,
-    response: Response,
-    run_id: UUID,
-    session_id: UUID,
-    if_match: IfMatch = None,
-) -> BackfilledSession:
+async def complete_backfill(target: CurrentSession) -> BackfilledSession:
     """Count what had been held back, too; the session is again what it was before."""
-    async with changes.begin() as change:
-        _, session = await _locked(change, user, run_id, session_id, if_match)
-        attached = await lifecycle.complete_backfill(change, session)
-        row = await _session(change.connection, run_id, session_id)
-        windows = await store.windows(change.connection, [session_id])
-        response.headers["ETag"] = etag(row["version"])
-        return BackfilledSession.counting(row, windows, attached)
+    async with target.hold() as held:
+        attached = await lifecycle.complete_backfill(held.change, held.session)
+        row = await target.again(held)
+        return BackfilledSession.counting(row, await store.windows(held.change.connection, [row["id"]]), attached)
 
 
 @router.get("/{session_id}/events", dependencies=[rule(VIEWER)])
@@ -173,7 +138,7 @@ async def list_events(
     """What was done to a session, newest first."""
     async with acquire(services.pool) as connection:
         await find_run(connection, user, run_id)
-        await _session(connection, run_id, session_id)
+        await find_session(connection, run_id, session_id)
         rows, total = await of_subject(connection, SubjectType.SESSION, session_id, paging.page_size, paging.offset)
     events = [RunEvent(subject_type=SubjectType.SESSION, subject_id=session_id, **dict(row)) for row in rows]
     return RunEvents(events=events, total=total, page=paging.page, page_size=paging.page_size)
@@ -198,28 +163,6 @@ async def _enter(change: Change, run: Row, session: Row, body: SessionChange) ->
         await lifecycle.stop(change, session, wanted, body.stopped_at, None)
 
 
-async def _locked(change: Change, user: User, run_id: UUID, session_id: UUID, if_match: str | None) -> tuple[Row, Row]:
-    """Run and session, which nobody else changes until the transaction ends. Raises: Problem 403, 404, 412."""
-    run = await lock_run(change.connection, user, run_id)
-    session = await store.one(change.connection, session_id, run_id, lock=True)
-    if session is None:
-        raise not_found("capture session")
-    require_match(if_match, session["version"])
-    return run, session
-
-
-async def _session(connection: Connection, run_id: UUID, session_id: UUID) -> Row:
-    row = await store.one(connection, session_id, run_id)
-    if row is None:
-        raise not_found("capture session")
-    return row
-
-
-async def _view(connection: Connection, run_id: UUID, session_id: UUID) -> SessionView:
-    row = await _session(connection, run_id, session_id)
-    return SessionView.of(row, await store.windows(connection, [session_id]))
-
-
 def _check_place(body: NewSession | SessionChange, run: Row) -> None:
     require_same("run_id", body.run_id, run["id"])
     require_same("project_id", body.project_id, run["project_id"])
@@ -228,8 +171,3 @@ def _check_place(body: NewSession | SessionChange, run: Row) -> None:
 def _headers(view: BaseModel) -> dict[str, str]:
     assert isinstance(view, SessionView)
     return {"ETag": etag(view.version)}
-
-
-def _tagged(response: Response, view: SessionView) -> SessionView:
-    response.headers["ETag"] = etag(view.version)
-    return view

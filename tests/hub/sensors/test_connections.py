@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 
 from hub.database.pool import acquire, transaction
-from hub.sensors.connections import GRACE_S, ConnectionWatch
+from hub.sensors.connections import ConnectionWatch
+from hub.sensors.grace import GRACE_S
 from hub.telemetry.moments import to_datetime
 from shared.clock import ManualClock
 from tests.fixtures.readings import Bench, bench

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hub.database.pool import acquire, transaction
 from hub.sensors import limit_store
-from hub.sensors.limit_watch import GRACE_S, LimitWatch
+from hub.sensors.grace import GRACE_S
+from hub.sensors.limit_watch import LimitWatch
 from hub.sensors.limits import Limit, Side
 from hub.telemetry.moments import to_datetime, to_us
 from shared.clock import ManualClock
