@@ -1,4 +1,7 @@
-"""Joining gap records, so that a long outage leaves a few large ones instead of filling the spool with small ones."""
+"""Gap records about batches of this spool.
+
+They are joined, so that a long outage leaves a few large ones instead of filling the spool with small ones.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,20 @@ from collections.abc import Iterable
 
 import msgspec
 
+from agent.spool.store import Row
 from shared.errors import WireError
 from shared.records import Gap
 from shared.wire import decode
 
 JOINED_BYTES_MAX = 48 * 1024
 """A record as large as this is left as it is, and the next one begins anew."""
+UNREADABLE = "unreadable"
+"""Why a batch is in quarantine that does not verify; a record of its loss was written with that."""
+
+
+def unreadable(row: Row, epoch: bytes) -> Gap:
+    """What is lost with a batch of readings that does not verify: how many there were, and nothing of which series."""
+    return Gap("corrupt", row.from_us, row.to_us, row.readings, batches=[(epoch.hex(), row.seq, row.seq)])
 
 
 def merged(before: bytes, gap: Gap, identity: tuple[str, int]) -> Gap | None:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from agent.logging import event_log
 from agent.spool.batch import Standing
+from agent.spool.gaps import UNREADABLE, unreadable
 from agent.spool.journal import Journal
 from agent.spool.recode import Recoder
 from agent.spool.store import Store
-from shared.records import Gap
 from shared.wire import Kind
 
 RESENT_AT_ONCE = 10_000
@@ -56,10 +56,9 @@ class Marks:
         if found is None or found[1] is Standing.QUARANTINED:
             return
         row, standing = found
-        self._store.stand((batch_id,), Standing.QUARANTINED, "corrupt")
+        self._store.stand((batch_id,), Standing.QUARANTINED, UNREADABLE)
         if standing is Standing.PENDING and row.kind is Kind.DATA:
-            identity = (self._store.epoch_of(row.epoch_ref).hex(), row.seq, row.seq)
-            self._journal.record(Gap("corrupt", row.from_us, row.to_us, row.readings, batches=[identity]))
+            self._journal.record(unreadable(row, self._store.epoch_of(row.epoch_ref)))
 
     def relabel(self, batch_id: int, epoch: bytes, seq: int) -> None:
         """Give a batch another identity than this one."""
@@ -86,9 +85,9 @@ class Marks:
             self._store.replace(batch_id, content)
 
     def resend_quarantined(self) -> None:
-        """Offer what is in quarantine again."""
+        """Offer what is in quarantine again, but for what cannot be read: its loss is recorded."""
         rows = self._store.oldest(Standing.QUARANTINED, RESENT_AT_ONCE)
-        self._store.stand([row.id for row in rows], Standing.PENDING)
+        self._store.stand([row.id for row in rows if self._store.reason(row.id) != UNREADABLE], Standing.PENDING)
         self._rewound()
 
     def serve_requests(self) -> None:
@@ -98,7 +97,9 @@ class Marks:
             if found is None or found[1] is not Standing.QUARANTINED:
                 continue
             _log.info("operator_request", verb=verb, batch=batch_id)
-            if verb == "resend":
+            if verb == "resend" and self._store.reason(batch_id) == UNREADABLE:
+                _log.warning("unreadable_batch_not_sent", batch=batch_id, hint="its loss is recorded; discard it")
+            elif verb == "resend":
                 self._store.stand((batch_id,), Standing.PENDING)
                 self._rewound()
             elif verb == "discard":

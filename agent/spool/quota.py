@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from agent.logging import event_log
 from agent.spool.batch import Standing
-from agent.spool.gaps import merged
+from agent.spool.gaps import UNREADABLE, merged, unreadable
 from agent.spool.journal import Journal
 from agent.spool.settings import SpoolSettings
 from agent.spool.store import ROW_OVERHEAD_BYTES, Row, Store
@@ -25,6 +26,8 @@ EVICTED_AT_ONCE = 256
 RETIRE_EVERY_S = 1.0
 GAP_ALLOWANCE_BYTES = 4096
 """What a gap record may take over the quota, until the next batch makes room for it too."""
+
+_log = event_log("spool")
 
 
 class Quota:
@@ -107,7 +110,7 @@ class Quota:
         rows = _enough(rows, excess_bytes + GAP_ALLOWANCE_BYTES)
         if not rows:
             return None
-        return self._let_go(rows, "quota_oldest", self._count(rows))
+        return self._drop(rows)
 
     def _thin(self) -> int | None:
         thinned = self._thinner.halve_oldest(self._held)
@@ -115,13 +118,28 @@ class Quota:
             return None
         return self._let_go(thinned.replaced, "quota_thin", thinned.lost, after=thinned.write)
 
-    def _count(self, rows: Sequence[Row]) -> Counter[int]:
-        """Readings per series of this epoch."""
+    def _drop(self, rows: Sequence[Row]) -> int:
+        """Delete batches. Returns: readings that are lost by it, not counting those that were lost before."""
         counts: Counter[int] = Counter()
+        dropped, lost = [], 0
         for row in rows:
-            for ref, readings in _readings_of(self._store.content(row.id)).items():
-                counts[self._journal.adopt_series(row.epoch_ref, (ref,)).get(ref, 0)] += readings
-        return counts
+            readings = _readings_of(self._store.content(row.id))
+            if readings is None:
+                lost += self._drop_unreadable(row)
+                continue
+            dropped.append(row)
+            for ref, count in readings.items():
+                counts[self._journal.adopt_series(row.epoch_ref, (ref,)).get(ref, 0)] += count
+        return lost + (self._let_go(dropped, "quota_oldest", counts) if dropped else 0)
+
+    def _drop_unreadable(self, row: Row) -> int:
+        """Delete a batch that does not verify; one that nobody has come across yet is recorded as such."""
+        is_recorded = self._store.reason(row.id) == UNREADABLE
+        self._store.delete([row.id])
+        if not is_recorded:
+            self._journal.record(unreadable(row, self._store.epoch_of(row.epoch_ref)))
+        _log.warning("unreadable_batch_dropped", batch=row.id, readings=row.readings)
+        return 0 if is_recorded else row.readings
 
     def _let_go(
         self, rows: Sequence[Row], cause: str, counts: Counter[int], after: Callable[[], None] | None = None
@@ -166,13 +184,13 @@ def _enough(rows: Sequence[Row], wanted_bytes: int) -> list[Row]:
     return chosen
 
 
-def _readings_of(content: bytes) -> dict[int, int]:
-    """Readings per series reference in a data batch; nothing for one that cannot be read."""
+def _readings_of(content: bytes) -> dict[int, int] | None:
+    """Readings per series reference in a data batch; None for one that cannot be read."""
     try:
         decoded = decode(content).content
     except WireError:
-        return {}
+        return None
     if not isinstance(decoded, DecodedColumns):
-        return {}
+        return None
     refs, counts = np.unique(decoded.columns.series, return_counts=True)
     return dict(zip(refs.tolist(), counts.tolist(), strict=True))

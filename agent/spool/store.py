@@ -281,6 +281,11 @@ class Store:
         found = self._db.execute(f"SELECT {_ROW}, standing FROM batches WHERE id = ?", (batch_id,)).fetchone()
         return (_row(found), Standing(found[-1])) if found else None
 
+    def reason(self, batch_id: int) -> str:
+        """Why a batch is in quarantine; empty for one that is not."""
+        found = self._db.execute("SELECT reason FROM batches WHERE id = ?", (batch_id,)).fetchone()
+        return str(found[0]) if found else ""
+
     def content(self, batch_id: int) -> bytes:
         """A batch's bytes, unverified; empty if there are none."""
         found = self._db.execute("SELECT content FROM contents WHERE id = ?", (batch_id,)).fetchone()

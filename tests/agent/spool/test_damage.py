@@ -27,11 +27,7 @@ def fill(folder: Path, batches: int = 60, readings: int = 200) -> None:
 
 def test_a_flipped_byte_in_a_batch_sets_it_aside_and_records_the_gap(tmp_path: Path) -> None:
     fill(tmp_path, 3)
-    with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
-        content = bytearray(db.execute("SELECT content FROM contents WHERE id = 4").fetchone()[0])
-        content[150] ^= 1
-        db.execute("UPDATE contents SET content = ? WHERE id = 4", (bytes(content),))
-        db.commit()
+    flip_a_byte(tmp_path, 4)
     spool = open_spool(tmp_path)
     reader = SpoolReader(spool.path)
     read = reader.pending(0, limit=100, bytes_max=1 << 20)
@@ -43,11 +39,64 @@ def test_a_flipped_byte_in_a_batch_sets_it_aside_and_records_the_gap(tmp_path: P
     reader.close()
     spool.close()
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
-        assert db.execute("SELECT standing, reason FROM batches WHERE id = 4").fetchone() == (2, "corrupt")
-        db.execute("DELETE FROM contents WHERE id = 4")  # so that `contents` can decode the rest
-        db.commit()
+        assert db.execute("SELECT standing, reason FROM batches WHERE id = 4").fetchone() == (2, "unreadable")
+    forget_content(tmp_path, 4)
     [gap] = gaps(tmp_path, "corrupt")
     assert (gap.readings, gap.batches) == (200, [(contents(tmp_path)[0].batch.header.epoch.hex(), 4, 4)])
+
+
+def flip_a_byte(folder: Path, batch_id: int) -> None:
+    """In the content of one batch."""
+    with closing(sqlite3.connect(folder / "spool.db")) as db:
+        content = bytearray(db.execute("SELECT content FROM contents WHERE id = ?", (batch_id,)).fetchone()[0])
+        content[150] ^= 1
+        db.execute("UPDATE contents SET content = ? WHERE id = ?", (bytes(content), batch_id))
+        db.commit()
+
+
+def forget_content(folder: Path, batch_id: int) -> None:
+    """So that `contents` can decode the rest."""
+    with closing(sqlite3.connect(folder / "spool.db")) as db:
+        db.execute("DELETE FROM contents WHERE id = ?", (batch_id,))
+        db.commit()
+
+
+@pytest.mark.parametrize("was_seen", [False, True])
+def test_an_unreadable_batch_that_the_quota_drops_is_accounted_for_once(tmp_path: Path, *, was_seen: bool) -> None:
+    fill(tmp_path, 3)
+    flip_a_byte(tmp_path, 4)
+    spool = open_spool(tmp_path, quota_bytes=64 * 1024, policy="oldest")
+    if was_seen:
+        spool.quarantine_corrupt(4)
+        spool.flush()
+    for number in range(400):
+        spool.append([batch(1000 + 20 * number, 20)])
+    dropped = spool.state().dropped_readings
+    spool.close()
+    [gap] = gaps(tmp_path, "corrupt")
+    assert (gap.readings, [one[1:] for one in gap.batches]) == (200, [(4, 4)])
+    counted = gaps(tmp_path, "quota_oldest")
+    assert all(gap.readings == sum(count for _, count in gap.counts) for gap in counted)
+    assert sum(gap.readings for gap in counted) + 200 * (not was_seen) == dropped
+    assert len(numbers(tmp_path)) + sum(gap.readings for gap in counted) + gap.readings == 600 + 8000
+
+
+def test_what_cannot_be_read_is_not_offered_again(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    flip_a_byte(tmp_path, 4)
+    spool = open_spool(tmp_path)
+    spool.quarantine_corrupt(4)
+    spool.quarantine(3, "not_yours")
+    spool.flush()
+    spool.resend_quarantined()
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        db.execute("INSERT INTO requests (verb, batch_id) VALUES ('resend', 4)")
+        db.commit()
+    spool.flush()
+    assert spool.state().quarantined_batches == 1
+    spool.close()
+    forget_content(tmp_path, 4)
+    assert len(gaps(tmp_path, "corrupt")) == 1
 
 
 @pytest.mark.parametrize("seed", range(6))
