@@ -257,7 +257,7 @@ class HubLink:
 
     def _resend(self) -> dict[str, int]:
         waiting = self._writer.state().quarantined_batches
-        self._writer.resend_quarantined()
+        self._writer.marks.resend_quarantined()
         return {"batches": waiting}
 
     def _hello(self) -> None:

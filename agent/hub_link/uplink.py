@@ -132,7 +132,7 @@ class Uplink:
         self.window.grant(ack.window_batches)
         for some in ack.acked:
             epoch = bytes.fromhex(some.epoch)
-            self._writer.acknowledge(epoch, some.first, some.last)
+            self._writer.marks.acknowledge(epoch, some.first, some.last)
             self.claims.add(some)
             self._writer.let_go(self.window.acknowledge(epoch, some.first, some.last, now_s))
         for some in ack.later:
@@ -161,12 +161,12 @@ class Uplink:
             return
         self._writer.let_go((batch.id,))
         if refusal.reason == "conflict":
-            self._writer.relabel(batch.id, batch.epoch, batch.seq)
+            self._writer.marks.relabel(batch.id, batch.epoch, batch.seq)
             await self._on_disk(self._writer.flush)
             self.window.park_ids((batch.id,), 0.0)
             self._taken.set()
         else:
-            self._writer.quarantine(batch.id, refusal.reason)
+            self._writer.marks.quarantine(batch.id, refusal.reason)
 
     async def _add_physical(self, ranges: Sequence[EpochRange]) -> None:
         ids: list[int] = []
@@ -175,7 +175,7 @@ class Uplink:
             self._writer.let_go(self.window.park(epoch, some.first, some.last, 0.0))
             ids += await self._read(partial(SpoolReader.ids_of, epoch=epoch, first=some.first, last=some.last))
         for batch_id in ids:
-            self._writer.add_physical(batch_id)
+            self._writer.marks.add_physical(batch_id)
         self.window.park_ids(ids, 0.0)
         await self._on_disk(self._writer.flush)
         self._taken.set()
@@ -277,7 +277,7 @@ class Uplink:
             before = self._writer.drops
             batches = read(self._reader)
             for batch_id in self._reader.corrupt:
-                self._writer.quarantine_corrupt(batch_id)
+                self._writer.marks.quarantine_corrupt(batch_id)
             new = [batch.id for batch in batches]
             if new and self._writer.hold(new) != before:
                 left = self._reader.still_pending(new)
@@ -365,7 +365,7 @@ class Uplink:
             await asyncio.sleep(min(self._silence_s / 4, 1.0))
             for batch in self.window.give_up():
                 self._writer.let_go((batch.id,))
-                self._writer.quarantine(batch.id, "unanswered")
+                self._writer.marks.quarantine(batch.id, "unanswered")
                 self._marked.set()
             now_s = time.monotonic()
             if not self.window.flights:

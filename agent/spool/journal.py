@@ -116,7 +116,20 @@ class Journal:
         before = self._at
         self.save()
         self.open(Epoch(before.ref, before.epoch, now_us, before.seq, before.taken_through_us), started_us=now_us)
-        self._write_dictionary(self.own_series(), self.own_profiles())
+        self._say_again()
+
+    def go_on(self, before: Journal) -> None:
+        """References and the clock segment keep the meaning that they had in an epoch of this process, whose file was
+        damaged."""
+        self._own, self.clock_record = before._own, before.clock_record
+        self._say_again()
+        self.save()
+
+    def _say_again(self) -> None:
+        self._write_dictionary(
+            [SeriesEntry(ref, *name) for ref, name in self._own.series.items()],
+            [ProfileEntry(ref, profile_id) for ref, profile_id in self._own.profiles.items()],
+        )
         if self.clock_record is not None:
             self.record(self.clock_record)
 
@@ -127,14 +140,6 @@ class Journal:
     def learn(self, series: Sequence[SeriesEntry], profiles: Sequence[ProfileEntry]) -> None:
         """Keep declared entries in mind once they are on the disk."""
         self._own.add(Dictionary(list(series), list(profiles)))
-
-    def own_series(self) -> list[SeriesEntry]:
-        """What was declared of series in this epoch."""
-        return [SeriesEntry(ref, *name) for ref, name in self._own.series.items()]
-
-    def own_profiles(self) -> list[ProfileEntry]:
-        """What was declared of profiles in this epoch."""
-        return [ProfileEntry(ref, profile_id) for ref, profile_id in self._own.profiles.items()]
 
     def append(self, batch: PendingBatch, *, at_id: int = 0, thinned: int = 0) -> int:
         """Give a batch its identity and write it. Returns: its id."""

@@ -31,7 +31,7 @@ def main(folder: Path, seed: int) -> None:
         number += sum(sizes)
         if chance.random() < 0.2:
             first = chance.randint(3, 20)
-            spool.acknowledge(spool.epoch, first, first + 2)
+            spool.marks.acknowledge(spool.epoch, first, first + 2)
         if chance.random() < 0.1:
             with closing(sqlite3.connect(spool.path)) as db:
                 db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

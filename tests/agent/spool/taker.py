@@ -18,7 +18,7 @@ def main(folder: Path, number: int) -> None:
         number += size
         print(number - 1, flush=True)
         if number % 5 == 0:
-            spool.acknowledge(spool.epoch, 3, 4)
+            spool.marks.acknowledge(spool.epoch, 3, 4)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ def folder(tmp_path: Path) -> Path:
     """A spool with two batches in quarantine and one that waits."""
     spool = open_spool(tmp_path)
     spool.append([batch(0, 5), batch(5, 5), batch(10, 5)])
-    spool.quarantine(3, "not_yours")
-    spool.quarantine(4, "corrupt")
+    spool.marks.quarantine(3, "not_yours")
+    spool.marks.quarantine(4, "corrupt")
     spool.close()
     return tmp_path
 

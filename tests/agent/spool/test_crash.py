@@ -92,7 +92,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_stops_or_drops_by_policy_and_recovers(
     small_disk: Path, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.spool.writer._TRY_FULL_DISK_AFTER_S", 0.2)
+    monkeypatch.setattr("agent.spool.full_disk._TRY_AGAIN_AFTER_S", 0.2)
     spool = open_spool(small_disk, policy=policy, quota_bytes=1 << 30)
     ballast = small_disk / "somebody elses"
     ballast.write_bytes(b"x" * 1_500_000)

@@ -33,7 +33,7 @@ def test_a_flipped_byte_in_a_batch_sets_it_aside_and_records_the_gap(tmp_path: P
     read = reader.pending(0, limit=100, bytes_max=1 << 20)
     assert 4 not in [one.id for one in read]
     assert reader.corrupt == [4]
-    spool.quarantine_corrupt(4)
+    spool.marks.quarantine_corrupt(4)
     spool.flush()
     assert spool.state().quarantined_batches == 1
     reader.close()
@@ -67,7 +67,7 @@ def test_an_unreadable_batch_that_the_quota_drops_is_accounted_for_once(tmp_path
     flip_a_byte(tmp_path, 4)
     spool = open_spool(tmp_path, quota_bytes=64 * 1024, policy="oldest")
     if was_seen:
-        spool.quarantine_corrupt(4)
+        spool.marks.quarantine_corrupt(4)
         spool.flush()
     for number in range(400):
         spool.append([batch(1000 + 20 * number, 20)])
@@ -85,10 +85,10 @@ def test_what_cannot_be_read_is_not_offered_again(tmp_path: Path) -> None:
     fill(tmp_path, 3)
     flip_a_byte(tmp_path, 4)
     spool = open_spool(tmp_path)
-    spool.quarantine_corrupt(4)
-    spool.quarantine(3, "not_yours")
+    spool.marks.quarantine_corrupt(4)
+    spool.marks.quarantine(3, "not_yours")
     spool.flush()
-    spool.resend_quarantined()
+    spool.marks.resend_quarantined()
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
         db.execute("INSERT INTO requests (verb, batch_id) VALUES ('resend', 4)")
         db.commit()
@@ -186,7 +186,7 @@ def read_all(reader: SpoolReader, spool: SpoolWriter) -> None:
             after_id = 0
             continue
         for batch_id in reader.corrupt:
-            spool.quarantine_corrupt(batch_id)
+            spool.marks.quarantine_corrupt(batch_id)
         if not page and not reader.corrupt:
             return
         after_id = max([one.id for one in page] + reader.corrupt)

@@ -51,7 +51,7 @@ class SpoolMachine(RuleBasedStateMachine):
         reader.close()
         acknowledged = page[: round(len(page) * share)]
         for one in acknowledged:
-            self.spool.acknowledge(one.epoch, one.seq, one.seq)
+            self.spool.marks.acknowledge(one.epoch, one.seq, one.seq)
             found = next(c for c in contents(self.folder) if c.id == one.id)
             if one.readings:
                 self.acked.update(int(raw) for raw in found.batch.content.columns.raw)  # type: ignore[union-attr]

@@ -60,7 +60,7 @@ def test_block_refuses_until_there_is_room_and_loses_nothing(tmp_path: Path) -> 
     number = append_until_full(spool)
     before = numbers(tmp_path)
     assert before == list(range(number))
-    spool.acknowledge(spool.epoch, 1, 100)
+    spool.marks.acknowledge(spool.epoch, 1, 100)
     spool.append([batch(number, 1)])
     spool.close()
     assert numbers(tmp_path)[-1] == number
@@ -90,7 +90,7 @@ def test_batches_in_flight_are_never_dropped(tmp_path: Path) -> None:
 def test_acknowledged_batches_go_first(tmp_path: Path) -> None:
     spool = open_spool(tmp_path, quota_bytes=QUOTA_BYTES, policy="oldest", retain_acked_share=0.9)
     spool.append([batch(number * 20, 20) for number in range(500)])
-    spool.acknowledge(spool.epoch, 3, 402)
+    spool.marks.acknowledge(spool.epoch, 3, 402)
     spool.append([batch(500 * 20 + number * 20, 20) for number in range(350)])
     assert spool.state().dropped_readings == 0
     spool.close()

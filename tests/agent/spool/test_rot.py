@@ -175,7 +175,7 @@ def _offered(spool: SpoolWriter, reader: SpoolReader) -> set[Identity]:
             continue
         offered |= {(one.epoch, one.seq) for one in page}
         for batch_id in reader.corrupt:
-            spool.quarantine_corrupt(batch_id)
+            spool.marks.quarantine_corrupt(batch_id)
         if not page and not reader.corrupt:
             return offered
         after_id = reader.last_id
@@ -232,7 +232,7 @@ def test_a_content_under_the_id_of_another_does_not_stand_where_that_one_stood(t
     for number in range(40):
         spool.append([batch(number, 1)])
     first_id = contents(tmp_path)[-40].id
-    spool.acknowledge(spool.epoch, 1, first_id + 5)
+    spool.marks.acknowledge(spool.epoch, 1, first_id + 5)
     spool.flush()
     spool.close()
     path = tmp_path / "spool.db"

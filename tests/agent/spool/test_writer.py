@@ -66,7 +66,7 @@ def test_the_time_that_the_agent_was_down_is_a_gap_from_its_last_watermark(tmp_p
 def test_last_seq_outlives_the_batches(tmp_path: Path) -> None:
     first = open_spool(tmp_path, retain_acked_s=0.0, clock=(clock := ManualClock(BEGIN_US)))
     first.append([batch(0, 1), batch(1, 1)])
-    first.acknowledge(first.epoch, 1, 4)
+    first.marks.acknowledge(first.epoch, 1, 4)
     clock.advance_s(1)
     first.flush()
     clock.advance_s(1)
@@ -89,7 +89,7 @@ def test_an_acknowledgement_lets_go_only_after_the_retention(tmp_path: Path) -> 
     clock = ManualClock(BEGIN_US)
     spool = open_spool(tmp_path, clock=clock, retain_acked_s=100.0)
     spool.append([batch(0, 5)])
-    spool.acknowledge(spool.epoch, 1, 3)
+    spool.marks.acknowledge(spool.epoch, 1, 3)
     spool.flush()
     assert spool.state().pending_batches == 0
     assert numbers(tmp_path, standing=Standing.ACKED) == [0, 1, 2, 3, 4]
@@ -103,7 +103,7 @@ def test_an_acknowledgement_lets_go_only_after_the_retention(tmp_path: Path) -> 
 def test_an_acknowledgement_rides_along_with_the_next_append(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([batch(0, 1)])
-    spool.acknowledge(spool.epoch, 1, 3)
+    spool.marks.acknowledge(spool.epoch, 1, 3)
     assert spool.state().pending_batches == 3
     spool.append([batch(1, 1)])
     assert spool.state().pending_batches == 1
@@ -114,13 +114,13 @@ def test_an_old_epochs_dictionary_goes_with_its_last_batch(tmp_path: Path) -> No
     clock = ManualClock(BEGIN_US)
     first = open_spool(tmp_path, clock=clock, retain_acked_s=0.0)
     first.append([batch(0, 1), batch(1, 1)])
-    first.acknowledge(first.epoch, 1, 3)
+    first.marks.acknowledge(first.epoch, 1, 3)
     first.close()
     second = open_spool(tmp_path, clock=clock, retain_acked_s=0.0)
     clock.advance_s(1)
     second.flush()
     assert len(records(tmp_path, Dictionary)) == 2, "a batch of the first epoch still waits, so its dictionary is kept"
-    second.acknowledge(first.epoch, 4, 4)
+    second.marks.acknowledge(first.epoch, 4, 4)
     for _ in range(3):
         second.flush()
         clock.advance_s(1)
@@ -132,7 +132,7 @@ def test_another_database_is_offered_everything_again(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([batch(0, 5)])
     assert not spool.meet("one")
-    spool.acknowledge(spool.epoch, 1, 3)
+    spool.marks.acknowledge(spool.epoch, 1, 3)
     spool.flush()
     assert spool.state().pending_batches == 0
     assert spool.meet("two")
@@ -154,7 +154,7 @@ def test_a_relabelled_batch_gets_an_identity_and_names_of_the_running_epoch(tmp_
     first.close()
     second = open_spool(tmp_path)
     victim = next(found for found in contents(tmp_path) if found.batch.header.kind is Kind.DATA)
-    second.relabel(victim.id, first.epoch, 3)
+    second.marks.relabel(victim.id, first.epoch, 3)
     second.flush()
     second.close()
     after = next(found for found in contents(tmp_path) if found.id == victim.id)
@@ -169,7 +169,7 @@ def test_a_conflict_in_the_running_epoch_opens_a_new_one(tmp_path: Path) -> None
     spool = open_spool(tmp_path)
     spool.append([batch(0, 2)])
     before = spool.epoch
-    spool.relabel(3, before, 3)
+    spool.marks.relabel(3, before, 3)
     spool.flush()
     assert spool.epoch != before
     spool.append([batch(2, 1)])
@@ -182,8 +182,8 @@ def test_a_conflict_in_the_running_epoch_opens_a_new_one(tmp_path: Path) -> None
 def test_an_operators_requests_are_carried_out(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([batch(0, 1), batch(1, 1)])
-    spool.quarantine(3, "not_yours")
-    spool.quarantine(4, "not_yours")
+    spool.marks.quarantine(3, "not_yours")
+    spool.marks.quarantine(4, "not_yours")
     spool.flush()
     assert spool.state().quarantined_batches == 2
     with sqlite3.connect(tmp_path / "spool.db") as db:
@@ -210,8 +210,8 @@ def test_the_reader_gives_pending_batches_page_by_page(tmp_path: Path) -> None:
 def test_depth_is_the_same_before_and_after_reopening(tmp_path: Path) -> None:
     spool = open_spool(tmp_path)
     spool.append([batch(0, 5), batch(5, 5)])
-    spool.acknowledge(spool.epoch, 3, 3)
-    spool.quarantine(4, "corrupt")
+    spool.marks.acknowledge(spool.epoch, 3, 3)
+    spool.marks.quarantine(4, "corrupt")
     spool.flush()
     before = spool.state()
     spool.close()
@@ -241,7 +241,7 @@ def test_an_epoch_that_takes_over_says_again_what_is_known_of_the_clock(tmp_path
     spool.append([batch(1, 1)])
     [data, *_] = [one for one in contents(tmp_path) if one.batch.header.kind is Kind.DATA]
     first = spool.epoch
-    spool.relabel(data.id, first, data.batch.header.seq)
+    spool.marks.relabel(data.id, first, data.batch.header.seq)
     spool.flush()
     spool.close()
     told = [one.batch.header.epoch for one in contents(tmp_path) if one.batch.content == record]
