@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from hub.access.rules import ANYONE, rule
 from hub.database.tiers import Tier
-from hub.ingest.write import IngestState
+from hub.ingest.tally import IngestState
 from hub.services import AnyServices
 
 router = APIRouter(tags=["service"])

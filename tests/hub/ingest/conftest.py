@@ -15,8 +15,9 @@ import pytest
 
 from hub.database.ids import uuid7
 from hub.database.pool import acquire, transaction
+from hub.ingest.arrivals import Arrival
 from hub.ingest.commit import Checkpoint, no_checkpoint
-from hub.ingest.write import Arrival, IngestWriter
+from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
 from hub.settings import HubSettings
 from shared import messages, wire

@@ -15,7 +15,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from hub.database.storage import Storage
-from hub.ingest.write import Arrival, IngestWriter
+from hub.ingest.arrivals import Arrival
+from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
 from hub.settings import HubSettings
 from shared import wire

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
-from hub.ingest.write import Arrival
+from hub.ingest.arrivals import Arrival
 from shared import wire
 from shared.clock import AnchoredClock
 from shared.messages import Ack

@@ -10,7 +10,7 @@ import pytest
 
 from hub.database.ids import uuid7
 from hub.database.pool import acquire, transaction
-from hub.ingest.write import Outcome, Submission
+from hub.ingest.arrivals import Outcome, Submission
 from shared import wire
 from shared.conversion import ProfileTable
 from shared.errors import StorageUnavailable
