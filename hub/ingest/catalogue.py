@@ -23,7 +23,7 @@ import numpy as np
 from hub.database.pool import Connection
 from hub.ingest import catalogue_sql as sql
 from hub.ingest.dictionary import AS_THE_HUB, UNKNOWN, Dictionary, Narrowing, Slot, Verdict
-from hub.ingest.timeline import FOR_EVER_US, RAW_FOR_EVER, SINCE_EVER_US, Term, Timeline
+from hub.ingest.timeline import FOR_EVER_US, RAW_FOR_EVER, SINCE_EVER_US, NamedTimelines, Term, Timeline
 from shared.conversion import ProfileTable, compile_profile
 from shared.errors import ProfileError
 from shared.readings import Int64
@@ -236,6 +236,7 @@ class _Sensors:
     """What decides over the readings of sensors, by time."""
 
     timelines: Mapping[UUID, Timeline]
+    named: Mapping[UUID, NamedTimelines]
     archived_us: Mapping[UUID, Sequence[tuple[int, int]]]
     narrowings: Mapping[UUID, Narrowing]
 
@@ -282,7 +283,7 @@ def _post_dictionary(key: PostKey, rows: Sequence[Any], sensors: _Sensors) -> Di
 async def _sensors(connection: Connection, profiles: Profiles, sensor_ids: set[UUID | None], reach: Reach) -> _Sensors:
     wanted = [sensor_id for sensor_id in sensor_ids if sensor_id is not None]
     if not wanted:
-        return _Sensors({}, {}, {})
+        return _Sensors({}, {}, {}, {})
     archived: dict[UUID, list[tuple[int, int]]] = {}
     for row in await connection.fetch(sql.ARCHIVED, wanted):
         archived.setdefault(row["sensor_id"], []).append((_us(row["time_from"]), _us(row["time_to"])))
@@ -290,10 +291,20 @@ async def _sensors(connection: Connection, profiles: Profiles, sensor_ids: set[U
         row["sensor_id"]: reach.narrowing(row["clock_skew_s"], row["retention_days"])
         for row in await connection.fetch(sql.POLICIES, wanted)
     }
-    return _Sensors(await _timelines(connection, profiles, wanted), archived, narrowings)
+    terms = await _terms(connection, profiles, wanted)
+    return _Sensors(
+        {sensor_id: Timeline([one for one in own if not one.session_ids]) for sensor_id, own in terms.items()},
+        {
+            sensor_id: NamedTimelines(own)
+            for sensor_id, own in terms.items()
+            if any(one.session_ids is not None for one in own)
+        },
+        archived,
+        narrowings,
+    )
 
 
-async def _timelines(connection: Connection, profiles: Profiles, sensor_ids: list[UUID]) -> dict[UUID, Timeline]:
+async def _terms(connection: Connection, profiles: Profiles, sensor_ids: list[UUID]) -> dict[UUID, list[Term]]:
     terms: dict[UUID, list[Term]] = {}
     rows = [*await connection.fetch(sql.PROFILES, sensor_ids), *await connection.fetch(sql.RULINGS, sensor_ids)]
     for row in rows:
@@ -303,9 +314,10 @@ async def _timelines(connection: Connection, profiles: Profiles, sensor_ids: lis
             since_us = SINCE_EVER_US if row["valid_from"] is None else _us(row["valid_from"])
             until_us = FOR_EVER_US if row["valid_to"] is None else _us(row["valid_to"])
             decided_us = SINCE_EVER_US if row["decided_at"] is None else _us(row["decided_at"])
-            term = Term(place, since_us, until_us, decided_us, is_ruling=row["is_ruling"])
+            sessions = None if row["session_ids"] is None else frozenset(row["session_ids"])
+            term = Term(place, since_us, until_us, decided_us, row["is_ruling"], sessions)
             terms.setdefault(row["sensor_id"], []).append(term)
-    return {sensor_id: Timeline(own) for sensor_id, own in terms.items()}
+    return terms
 
 
 def _by(column: str, rows: Sequence[Any]) -> dict[Any, list[Any]]:
@@ -326,6 +338,7 @@ def _slot(ref: int, row: Any, sensors: _Sensors) -> Slot:
         row["sensor_id"],
         row["project_id"],
         sensors.timelines.get(row["sensor_id"], RAW_FOR_EVER),
+        sensors.named.get(row["sensor_id"]),
         tuple(sensors.archived_us.get(row["sensor_id"], ())),
         sensors.narrowings.get(row["sensor_id"], AS_THE_HUB),
     )

@@ -56,7 +56,8 @@ where s.id = any($1::uuid[]) and (o.clock_skew_s is not null or o.retention_days
 
 # Profiles that are or were in force, oldest first; a draft never was, even when it was deprecated.
 PROFILES = """
-select id, ref, sensor_id, kind, payload, valid_from, valid_to, published_at as decided_at, false as is_ruling
+select id, ref, sensor_id, kind, payload, valid_from, valid_to, published_at as decided_at, false as is_ruling,
+       null::uuid[] as session_ids
 from conversion_profiles
 where sensor_id = any($1::uuid[]) and (published_at is not null or status in ('active', 'scheduled'))
 order by valid_from nulls first, ref
@@ -65,7 +66,7 @@ order by valid_from nulls first, ref
 # What recalculations have decided, oldest first, in the shape of PROFILES.
 RULINGS = """
 select p.id, p.ref, r.sensor_id, p.kind, p.payload, r.time_from as valid_from, r.time_to as valid_to, r.decided_at,
-       true as is_ruling
+       true as is_ruling, r.session_ids
 from profile_rulings r join conversion_profiles p on p.id = r.profile_id
 where r.sensor_id = any($1::uuid[])
 order by r.id

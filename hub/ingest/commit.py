@@ -217,8 +217,8 @@ class GroupCommit:
     def _source(self, item: Item, known: Known, epoch_of: dict[EpochKey, int], takers: set[UUID]) -> Source:
         if isinstance(item, Submission):
             content = DecodedColumns(item.columns, None)
-            naming = _naming(item, takers)
-            return Source(Part(content, known.posts[item.sensor_id, item.signals], naming=naming))
+            dictionary, naming = known.posts[item.sensor_id, item.signals], _naming(item, takers)
+            return Source(Part(content, dictionary, naming=naming, session_id=item.session_id))
         assert isinstance(item.content, DecodedColumns)
         epoch_id = epoch_of[item.header.agent_id, item.header.epoch]
         part = Part(item.content, known.dictionaries[epoch_id], item.placing)

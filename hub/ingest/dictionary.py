@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from hub.ingest.timeline import RAW_FOR_EVER, SINCE_EVER_US, Timeline
+from hub.ingest.timeline import RAW_FOR_EVER, SINCE_EVER_US, NamedTimelines, Timeline
 from shared.readings import Int64, UInt32
 
 UNKNOWN = -1
@@ -65,6 +65,7 @@ class Slot:
         series_id: `series.id`, 0 where the verdict is not STORE.
         verdict: STORE, or why nothing of it is stored.
         timeline: the sensor's profiles.
+        named: those for posts that name their session; None where it is the same.
         archived_us: times (from, to exclusive) of archived sessions in which the sensor took part.
     """
 
@@ -76,6 +77,7 @@ class Slot:
     sensor_id: UUID | None = None
     project_id: UUID | None = None
     timeline: Timeline = RAW_FOR_EVER
+    named: NamedTimelines | None = None
     archived_us: tuple[tuple[int, int], ...] = ()
     narrowing: Narrowing = AS_THE_HUB
 
@@ -170,13 +172,16 @@ class Dictionary:
                 found[rows] |= (time_us[rows] >= from_us) & (time_us[rows] < to_us)
         return found
 
-    def in_force(self, place: Int64, time_us: Int64) -> Int64:
+    def in_force(self, place: Int64, time_us: Int64, session_id: UUID | None = None) -> Int64:
         """The profile in force for each reading, as a place in the hub's `ProfileTable`, 0 for none.
 
         Args:
             place: int64 (n,), slots.
             time_us: int64 (n,)
+            session_id: the one that all of them name, if they do.
         """
+        if session_id is not None and any(slot.named is not None for slot in self.slots):
+            return self._in_force_for(session_id, place, time_us)
         profile = self.last_profile[place]
         since = self.last_from_us[place]
         if int(since.max(initial=SINCE_EVER_US)) == SINCE_EVER_US:
@@ -185,4 +190,12 @@ class Dictionary:
         for slot in np.unique(place[earlier]).tolist():
             rows = earlier[place[earlier] == slot]
             profile[rows] = self.slots[slot].timeline.at(time_us[rows])
+        return profile
+
+    def _in_force_for(self, session_id: UUID, place: Int64, time_us: Int64) -> Int64:
+        profile = np.empty(len(place), np.int64)
+        for number in np.unique(place).tolist():
+            slot, rows = self.slots[number], np.flatnonzero(place == number)
+            timeline = slot.timeline if slot.named is None else slot.named.of(session_id)
+            profile[rows] = timeline.at(time_us[rows])
         return profile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import numpy as np
 
@@ -22,6 +23,8 @@ class Term:
         profile: its place in the hub's `ProfileTable`, from 1.
         decided_us: when it was published, or ruled.
         is_ruling: whether a recalculation has decided it, over all that was published until then.
+        session_ids: for which readings: None for all; empty for those that name no session; else for posts that name
+            one of these.
     """
 
     profile: int
@@ -29,6 +32,7 @@ class Term:
     to_us: int = FOR_EVER_US
     decided_us: int = SINCE_EVER_US
     is_ruling: bool = False
+    session_ids: frozenset[UUID] | None = None
 
 
 class Timeline:
@@ -70,6 +74,29 @@ def _holding_at(terms: Sequence[Term], start_us: int) -> int:
     if ruling is not None:
         holding = [term for term in holding if not term.is_ruling and term.decided_us > ruling.decided_us] or [ruling]
     return max(holding, key=lambda term: term.from_us).profile if holding else NO_PROFILE
+
+
+class NamedTimelines:
+    """The timelines of one sensor for posts that name their session: a post obeys what was ruled for that one alone.
+
+    Args:
+        terms: of the sensor, those for readings that name no session included.
+    """
+
+    __slots__ = ("_found", "_sessions", "_terms")
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self._terms = terms
+        self._sessions = frozenset[UUID]().union(*(term.session_ids or () for term in terms))
+        self._found: dict[UUID | None, Timeline] = {}
+
+    def of(self, session_id: UUID) -> Timeline:
+        """For posts that name this session."""
+        key = session_id if session_id in self._sessions else None
+        if key not in self._found:
+            holding = [one for one in self._terms if one.session_ids is None or key in one.session_ids]
+            self._found[key] = Timeline(holding)
+        return self._found[key]
 
 
 RAW_FOR_EVER = Timeline()

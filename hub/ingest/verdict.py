@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,12 +69,14 @@ class Part:
     Attributes:
         placing: whether its times can be believed.
         naming: whether times or a name decide which session its readings belong to.
+        session_id: that name.
     """
 
     content: DecodedColumns
     dictionary: Dictionary
     placing: Placing = Placing.PLACED
     naming: Naming = Naming.NONE
+    session_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ def _resolve(place: int, part: Part, bounds: Bounds) -> _Resolved | Ask:
         verdict = np.where(verdict == Verdict.STORE, int(Verdict.CLOCK_UNSYNCHRONISED), verdict)
     verdict = _within_policies(part, slot, _outside_archived(part, slot, verdict), bounds)
     sent = dictionary.profiles.find(columns.profile)
-    expected = dictionary.in_force(slot, columns.timestamp_us)
+    expected = dictionary.in_force(slot, columns.timestamp_us, part.session_id)
     if verdict.any():  # what is set aside keeps what it was sent with
         expected = np.where(verdict == Verdict.STORE, expected, np.maximum(sent, 0))
     return _Resolved(place, part.content, slot, dictionary.series_id[slot], verdict, sent, expected)

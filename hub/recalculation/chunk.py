@@ -18,6 +18,7 @@ import numpy as np
 
 from hub.database.pool import Pool, transaction
 from hub.recalculation import store
+from hub.recalculation.reach import Reach
 from hub.recalculation.rules import differs, previous_of
 from hub.recalculation.staging import overwrite
 from hub.recalculation.store import Slice
@@ -35,14 +36,14 @@ class Step:
     """What the steps of a task have in common.
 
     Attributes:
-        before_id: readings with this id or a higher one came after the decision.
-        belongs: which readings it is about, as SQL about `r`; empty for all.
+        before_id: readings with this id or a higher one came after the decision, and were converted by it as they came.
+        reach: which of the others it is about; None for all.
     """
 
     task_id: UUID
     profile: AsOf
     before_id: int
-    belongs: str = ""
+    reach: Reach | None = None
 
     async def run(self, pool: Pool, number: int, now: datetime) -> bool:
         """Do the next readings of a slice. Returns: whether there may be more. Raises: StorageUnavailable."""
@@ -58,9 +59,8 @@ class Step:
                 ref = self.profile.ref
                 stale = (rows.profile != ref) | differs(rows.physical, found.physical, rows.status, found.status)
                 which = np.flatnonzero(found.decided & stale)
-                runs = previous_of(
-                    rows.time_us, rows.id, rows.profile, found.decided, ref=ref, before_id=self.before_id
-                )
+                part = self.reach.part(rows.time_us, rows.id) if self.reach else np.zeros(len(rows), np.int64)
+                runs = previous_of(rows.time_us, rows.id, rows.profile, found.decided, part, ref=ref)
                 if runs:
                     await store.keep_previous(connection, left.series_id, runs, self.task_id, now)
                 if len(which):
@@ -73,9 +73,11 @@ class Step:
             return more
 
     def _where(self, left: Slice) -> Where:
+        belongs = f"{self.reach.condition()} and {_NOT_DROPPED}" if self.reach else _NOT_DROPPED
         return Where(
             series=(left.series_id,),
+            id_to=self.before_id,
             time_from_us=left.stretch.from_us,
             time_to_us=left.stretch.to_us,
-            belongs=f"{self.belongs} and {_NOT_DROPPED}" if self.belongs else _NOT_DROPPED,
+            belongs=belongs,
         )

@@ -15,7 +15,7 @@ from hub.errors import conflict, invalid, not_found
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import PublicEvent
 from hub.paging import Paging
-from hub.recalculation import plan, store
+from hub.recalculation import plan, rulings, store
 from hub.recalculation.events import task_event
 from hub.recalculation.rules import Stretch, TaskStatus
 from hub.recalculation.views import (
@@ -130,7 +130,7 @@ async def cancel_task(changes: CurrentChanges, user: CurrentUser, task_id: UUID)
         why = f"cancelled by {user.username}"
         if not await store.end(change.connection, task_id, TaskStatus.FAILED, why, change.now):
             return BackfillTask.of(row)
-        await store.withdraw_rulings(change.connection, task_id)
+        await rulings.withdraw(change.connection, task_id)
         ended = await store.one(change.connection, task_id)
         assert ended is not None
         change.record(task_event(PublicEvent.PROFILE_BACKFILL_COMPLETED, ended))

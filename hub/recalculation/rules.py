@@ -85,24 +85,22 @@ class Previous:
 
 
 def previous_of(
-    time_us: Int64, ids: Int64, profile: NDArray[np.int32], decided: NDArray[np.bool_], *, ref: int, before_id: int
+    time_us: Int64, ids: Int64, profile: NDArray[np.int32], decided: NDArray[np.bool_], part: Int64, *, ref: int
 ) -> list[Previous]:
     """The profiles that readings had before, as runs in order of time.
 
-    A run ends where a reading had another profile, the new one too. What came after the decision was converted by it
-    and is passed over: its ids lie outside of the runs'.
+    A run ends where a reading had another profile, the new one too, or is of another part.
 
     Args:
         time_us, ids, profile, decided: (n,), readings of one series in order of time.
+        part: int64 (n,), the same where no other reading lies in between (`Reach.part`).
         ref: the profile that they have from now on.
-        before_id: ids from here on came after the decision.
     """
-    late = ids >= before_id
-    which = np.flatnonzero(decided & ~(late & (profile == ref)))
+    which = np.flatnonzero(decided)
     if not len(which):
         return []
-    had, came_late = profile[which], late[which]
-    starts = np.flatnonzero(np.r_[True, (had[1:] != had[:-1]) | (came_late[1:] != came_late[:-1])])
+    had, part = profile[which], part[which]
+    starts = np.flatnonzero(np.r_[True, (had[1:] != had[:-1]) | (part[1:] != part[:-1])])
     ends = np.r_[starts[1:], len(which)] - 1
     lows, highs = np.minimum.reduceat(ids[which], starts), np.maximum.reduceat(ids[which], starts)
     return [

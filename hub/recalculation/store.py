@@ -12,7 +12,11 @@ import asyncpg
 
 from hub.database.ids import uuid7
 from hub.database.pool import Connection
+from hub.recalculation import rulings
+from hub.recalculation.reach import Reach
 from hub.recalculation.rules import Previous, Scope, Stretch, TaskStatus
+from hub.recalculation.rulings import Ruling
+from hub.telemetry.membership import IdRanges
 from hub.telemetry.moments import to_datetime, to_us
 
 if TYPE_CHECKING:
@@ -44,15 +48,6 @@ _ADD = """
     insert into backfill_tasks (id, sensor_id, profile_id, scope, capture_session_ids, time_from, time_to, before_id,
                                 created_by, created_at)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-"""
-_DROP_RULED = """
-    delete from profile_rulings o using profile_rulings n
-    where n.task_id = $1 and o.sensor_id = n.sensor_id and o.id < n.id and o.time_to <= n.time_to
-      and coalesce(o.time_from, '-infinity') >= coalesce(n.time_from, '-infinity')
-"""
-_RULE = """
-    insert into profile_rulings (sensor_id, profile_id, task_id, time_from, time_to, decided_at)
-    values ($1, $2, $3, $4, $5, $6)
 """
 _OPEN_OF_SENSOR = "select count(*) from backfill_tasks where sensor_id = $1 and status in ('pending', 'running')"
 _NEXT = f"""
@@ -98,7 +93,6 @@ _END = """
     returning id
 """
 _DROP_SLICES = "delete from backfill_slices where task_id = $1"
-_UNRULE = "delete from profile_rulings where task_id = $1"
 _PREVIOUS = """
     insert into previous_profiles
         (series_id, time_from, time_to, first_id, last_id, readings, profile, task_id, replaced_at)
@@ -113,7 +107,20 @@ _SESSION_WINDOWS = """
 """
 _NAMED_SPAN = """
     select min(time_from) as time_from, max(time_to) as time_to from named_readings
-    where sensor_id = $1 and session_id = any($2::uuid[])
+    where sensor_id = $1 and session_id = any($2::uuid[]) and first_id < $3
+"""
+_NAMED = """
+    with windows as materialized (
+        select * from unnest($4::timestamptz[], $5::timestamptz[]) as w (time_from, time_to)
+    )
+    select n.first_id, n.last_id + 1 as behind_id, n.session_id = any($2::uuid[]) as is_wanted
+    from named_readings n
+    where n.sensor_id = $1 and n.first_id < $3
+      and case when n.session_id = any($2::uuid[])
+               then not exists (select from windows w where w.time_from <= n.time_from and n.time_to < w.time_to)
+               else exists (select from windows w where n.time_from < w.time_to and n.time_to >= w.time_from)
+          end
+    order by n.first_id
 """
 _SESSIONS_SEEN = """
     select c.id from capture_sessions c
@@ -145,14 +152,6 @@ class NewTask:
     time_from: datetime | None
     time_to: datetime | None
     created_by: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """A stretch of time in which the task's profile holds, whatever was in force; `from_us` None for all before."""
-
-    from_us: int | None
-    to_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +189,7 @@ async def open_of_sensor(connection: Connection, sensor_id: UUID) -> int:
     return count
 
 
-async def add(connection: Connection, new: NewTask, rulings: Sequence[Ruling], now: datetime) -> UUID:
+async def add(connection: Connection, new: NewTask, ruled: Sequence[Ruling], now: datetime) -> UUID:
     """A pending task, and what it decides for readings that are still to come.
 
     The catalogue must be locked: each ingest transaction is then wholly before, with lower ids, or obeys the rulings.
@@ -199,9 +198,7 @@ async def add(connection: Connection, new: NewTask, rulings: Sequence[Ruling], n
     before_id: int = await connection.fetchval(_DRAW_BEFORE_ID)
     asked = new.sensor_id, new.profile_id, new.scope, list(new.session_ids), new.time_from, new.time_to
     await connection.execute(_ADD, task_id, *asked, before_id, new.created_by, now)
-    for one in rulings:
-        since = None if one.from_us is None else to_datetime(one.from_us)
-        await connection.execute(_RULE, new.sensor_id, new.profile_id, task_id, since, to_datetime(one.to_us), now)
+    await rulings.add(connection, new.sensor_id, new.profile_id, task_id, ruled, now)
     return task_id
 
 
@@ -253,16 +250,6 @@ async def end(connection: Connection, task_id: UUID, status: TaskStatus, error: 
     return True
 
 
-async def drop_overruled(connection: Connection, task_id: UUID) -> None:
-    """Forget earlier rulings that those of this task cover whole. The catalogue must be locked."""
-    await connection.execute(_DROP_RULED, task_id)
-
-
-async def withdraw_rulings(connection: Connection, task_id: UUID) -> None:
-    """Let what is still to come be converted as if the task had never been. The catalogue must be locked."""
-    await connection.execute(_UNRULE, task_id)
-
-
 async def keep_previous(
     connection: Connection, series_id: int, runs: Sequence[Previous], task_id: UUID, now: datetime
 ) -> None:
@@ -295,12 +282,27 @@ async def session_windows(connection: Connection, sensor_id: UUID, session_ids: 
     return await connection.fetch(_SESSION_WINDOWS, sensor_id, list(session_ids))
 
 
-async def named_span(connection: Connection, sensor_id: UUID, session_ids: Sequence[UUID]) -> Stretch | None:
-    """The time within which posts of the sensor lie that named one of these sessions."""
-    row = await connection.fetchrow(_NAMED_SPAN, sensor_id, list(session_ids))
+async def named_span(
+    connection: Connection, sensor_id: UUID, session_ids: Sequence[UUID], before_id: int
+) -> Stretch | None:
+    """The time within which posts of the sensor lie that named one of these sessions, with ids below `before_id`."""
+    row = await connection.fetchrow(_NAMED_SPAN, sensor_id, list(session_ids), before_id)
     if row is None or row["time_from"] is None:
         return None
     return Stretch(to_us(row["time_from"]), to_us(row["time_to"]) + 1)
+
+
+async def reach(
+    connection: Connection, sensor_id: UUID, session_ids: Sequence[UUID], windows: Sequence[Stretch], before_id: int
+) -> Reach:
+    """What there is of these sessions among readings with ids below `before_id`."""
+    bounds = [to_datetime(one.from_us) for one in windows], [to_datetime(one.to_us) for one in windows]
+    rows = await connection.fetch(_NAMED, sensor_id, list(session_ids), before_id, *bounds)
+    named, elsewhere = (
+        IdRanges.of([(row["first_id"], row["behind_id"]) for row in rows if row["is_wanted"] is wanted])
+        for wanted in (True, False)
+    )
+    return Reach(windows, named, elsewhere)
 
 
 async def sessions_seen(connection: Connection, session_ids: Sequence[UUID], user_id: UUID) -> set[UUID]:

@@ -16,7 +16,7 @@ from hub.database.pool import Connection, acquire, transaction
 from hub.database.storage import Storage
 from hub.events.change import begin_change
 from hub.events.event import HUB, PublicEvent
-from hub.recalculation import plan, store
+from hub.recalculation import plan, rulings, store
 from hub.recalculation.chunk import Step
 from hub.recalculation.events import task_event
 from hub.recalculation.rules import TaskStatus
@@ -94,11 +94,12 @@ class Recalculation:
     async def _start(self, task: Row) -> None:
         async with transaction(self._storage.pool) as connection:
             slices = await plan.slices(connection, task)
-            belongs = await plan.belongs(connection, task)
+            reach = await plan.reach(connection, task)
+        condition = "" if reach is None else reach.condition()
         total = 0
         for one in slices:
             async with transaction(self._storage.pool) as connection:
-                total += await plan.count(connection, one, belongs)
+                total += await plan.count(connection, one, condition, task["before_id"])
         async with begin_change(self._storage.pool, HUB, to_datetime(self._clock.now_us())) as change:
             if await store.start(change.connection, task["id"], slices, total, change.now):
                 row = await _row(change.connection, task["id"])
@@ -108,9 +109,9 @@ class Recalculation:
     async def _work(self, task: Row) -> None:
         async with acquire(self._storage.pool) as connection:
             profile = await load_as_of(connection, task["profile_id"])
-            belongs = await plan.belongs(connection, task)
+            reach = await plan.reach(connection, task)
             waiting = await store.slices(connection, task["id"])
-        step = Step(task["id"], profile, task["before_id"], belongs)
+        step = Step(task["id"], profile, task["before_id"], reach)
         waiting.reverse()
         try:
             async with asyncio.TaskGroup() as group:
@@ -131,9 +132,9 @@ class Recalculation:
             if not await store.end(change.connection, task_id, status, error, change.now):
                 return True
             if status is TaskStatus.SUCCEEDED:
-                await store.drop_overruled(change.connection, task_id)
+                await rulings.drop_overruled(change.connection, task_id)
             else:
-                await store.withdraw_rulings(change.connection, task_id)
+                await rulings.withdraw(change.connection, task_id)
             row = await _row(change.connection, task_id)
             change.record(task_event(PublicEvent.PROFILE_BACKFILL_COMPLETED, row))
         log.info("event=recalculation_ended task=%s status=%s changed=%d", task_id, status, row["changed_records"])

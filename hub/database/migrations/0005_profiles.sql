@@ -46,12 +46,15 @@ create table profile_rulings (
     task_id uuid references backfill_tasks on delete set null,
     time_from timestamptz,
     time_to timestamptz not null,
+    session_ids uuid[],
     decided_at timestamptz not null,
     check (time_from < time_to)
 );
 create index profile_rulings_sensor on profile_rulings (sensor_id);
 comment on table profile_rulings is
     'Times for which a recalculation has decided the profile, whatever was in force then; what arrives later obeys it too.';
+comment on column profile_rulings.session_ids is
+    'For which readings: null for all; empty for those that name no session; else for posts that name one of these.';
 create trigger catalogue_change before insert or update or delete on profile_rulings
     for each statement execute function change_catalogue();
 
