@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -29,9 +28,6 @@ _AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 """Else a message waits up to 40 ms for the broker to confirm the segment before it."""
 _NOT_AUTHORISED = (4, 5, 134, 135)
 
-_mqtt_log = logging.getLogger("labrelay.agent.mqtt")
-_mqtt_log.setLevel(logging.ERROR)
-
 
 @contextlib.asynccontextmanager
 async def connected(
@@ -48,12 +44,7 @@ async def connected(
     """
     client = _client(access, instance, farewell, settings)
     with _translated(access):
-        try:
-            await client.__aenter__()
-            heed_cancellation()
-        except BaseException:
-            _abandon(client)
-            raise
+        await client.__aenter__()
         try:
             yield client
         except asyncio.CancelledError:
@@ -73,19 +64,6 @@ async def publish(connection: Connection, topic: str, payload: bytes, *, qos: in
 async def subscribe(connection: Connection, topics_with_qos: list[tuple[str, int]]) -> None:
     """Returns when the broker has confirmed. Raises: aiomqtt.MqttError."""
     await connection.subscribe(topics_with_qos)
-    heed_cancellation()
-
-
-def heed_cancellation() -> None:
-    """Raise the cancellation that `asyncio.wait_for`, which aiomqtt uses, swallows before Python 3.12 when a
-    confirmation arrives in the same moment. Only for tasks that have not been through a failed task group: before
-    Python 3.13 that leaves the count of cancellations raised.
-
-    Raises: asyncio.CancelledError.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _client(access: Credentials, instance: str, farewell: bytes, settings: HubSettings) -> Connection:
@@ -102,7 +80,6 @@ def _client(access: Credentials, instance: str, farewell: bytes, settings: HubSe
         keepalive=settings.keepalive_s,
         tls_context=_tls(mqtt.ca_pem) if mqtt.tls else None,
         socket_options=[_AT_ONCE],
-        logger=_mqtt_log,
     )
 
 
@@ -139,13 +116,6 @@ def _in_our_words(error: BaseException, access: Credentials) -> CredentialsRefus
             hint="the agent was revoked or the broker set up anew: enrol it again",
         )
     return LinkUnavailable(f"{where}: {error or type(error).__name__}")
-
-
-def _abandon(client: Connection) -> None:
-    """End a failed attempt: aiomqtt itself would leave its socket and a task behind."""
-    client._client._sock_close()
-    if client._misc_task is not None:
-        client._misc_task.cancel()
 
 
 def _first(group: BaseException) -> BaseException:

@@ -1,4 +1,4 @@
-"""aiomqtt's client without its detours.
+"""The client without its detours.
 
 aiomqtt makes a task and a timer for each message that comes or goes, and has the event loop call it back for every
 write. A batch alone paid 0.3 ms of CPU for that. Here a message is written as it is published, the loop being asked
@@ -17,6 +17,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTErrorCode
 
 from agent.logging import event_log
+from shared.mqtt import MqttClient
 
 INCOMING_MAX = 1_000
 """Messages of the hub that may wait; acknowledgements beyond it are lost, and their batches sent again."""
@@ -24,7 +25,7 @@ INCOMING_MAX = 1_000
 _log = event_log("link")
 
 
-class Connection(aiomqtt.Client):
+class Connection(MqttClient):
     """One connection to a broker. Made, entered and used on one event loop's thread; entered once.
 
     Args: those of `aiomqtt.Client`.
@@ -32,11 +33,9 @@ class Connection(aiomqtt.Client):
 
     def __init__(self, *where: Any, **options: Any) -> None:
         super().__init__(*where, **options)
-        self._thread = threading.get_ident()
         self._unconfirmed: dict[int, asyncio.Future[None]] = {}
         self._incoming: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(INCOMING_MAX + 1)
         self._dropped = 0
-        self._waits_for_line = False
         self._disconnected.add_done_callback(self._ended)
 
     async def send(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
@@ -67,14 +66,6 @@ class Connection(aiomqtt.Client):
         disconnected.exception()  # has been seen
         self._incoming.put_nowait(None)  # for which there is always room
 
-    def _on_disconnect(self, *told: Any, **more: Any) -> None:
-        """Gives an attempt up as soon as the line is closed before the broker has answered, as a proxy does whose
-        broker is away; aiomqtt itself would wait for its whole timeout."""
-        if self._connected.done():
-            super()._on_disconnect(*told, **more)
-        else:
-            self._connected.set_exception(aiomqtt.MqttError("the line was closed before the broker answered"))
-
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         if self._incoming.qsize() < INCOMING_MAX:
             self._incoming.put_nowait((message.topic, bytes(message.payload)))
@@ -93,25 +84,11 @@ class Connection(aiomqtt.Client):
     def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
         """There is something to write. On the loop's thread and outside of a callback it is written here and now."""
         if threading.get_ident() != self._thread or client._in_callback_mutex.locked():
-            self._waits_for_line = True
             super()._on_socket_register_write(client, userdata, sock)
             return
         self._write()
         if client.want_write() and client.socket() is not None:
-            self._waits_for_line = True
-            self._loop.add_writer(sock.fileno(), self._write)
-
-    def _on_socket_unregister_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
-        if self._waits_for_line:
-            self._waits_for_line = False
-            super()._on_socket_unregister_write(client, userdata, sock)
-
-    def _write(self) -> None:
-        try:
-            self._client.loop_write()
-        except Exception as error:  # noqa: BLE001 - whatever paho raises here, the connection is lost
-            if not self._disconnected.done():
-                self._disconnected.set_exception(error)
+            self._await_line(sock)
 
 
 def _give_up(confirmed: asyncio.Future[None]) -> None:

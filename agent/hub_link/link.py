@@ -106,6 +106,7 @@ class HubLink:
         own: dict[str, Handler] = {"ping": lambda _: {"at_us": clock.now_us()}, "resend": lambda _: self._resend()}
         self._control = Control(own | dict(commands or {}))
         self.status = LinkStatus("not_enrolled")
+        self._told: set[LinkStatus] = set()
 
     def stepped(self, step_us: int) -> None:
         """Tell the link that the system's clock was set by so much and a new clock segment has opened."""
@@ -126,7 +127,7 @@ class HubLink:
             while True:
                 access = await self._credentials()
                 began_s = time.monotonic()
-                async with asyncio.TaskGroup() as group:  # a task of its own: see `heed_cancellation`
+                async with asyncio.TaskGroup() as group:  # whose count of cancellations ends with it
                     group.create_task(self._session(access), name="link session")
                 failures = 0 if time.monotonic() - began_s > self._settings.retry_s_max else failures + 1
                 await self._pause(access, failures)
@@ -265,6 +266,10 @@ class HubLink:
         self._reporter.hello()
 
     def _become(self, status: LinkStatus) -> None:
-        if status.phase != self.status.phase:
+        """Log what is new since the last connection: not that another attempt begins, or ends as one before did."""
+        if status.phase == "online":
+            self._told.clear()
+        if status.phase != "connecting" and status not in self._told:
             _log.info(f"link_{status.phase}", detail=status.detail)
+            self._told.add(status)
         self.status = status

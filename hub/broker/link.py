@@ -31,6 +31,7 @@ from hub.metrics import Metrics
 from hub.settings import HubSettings, read_secret
 from shared import topics
 from shared.errors import ConfigurationError, CredentialsRefused, LabrelayError, LinkError, LinkUnavailable
+from shared.mqtt import MqttClient
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +64,6 @@ class LinkState:
     error: str = ""
 
 
-class _Client(aiomqtt.Client):
-    """Gives an attempt up as soon as the line is closed before the broker has answered, as a proxy does whose broker is
-    away; aiomqtt itself would wait for its whole timeout."""
-
-    def _on_disconnect(self, *told: Any, **more: Any) -> None:
-        if self._connected.done():
-            super()._on_disconnect(*told, **more)
-        else:
-            self._connected.set_exception(aiomqtt.MqttError("the line was closed before the broker answered"))
-
-
 class BrokerLink:
     """The connection, kept up by `run`.
 
@@ -91,6 +81,7 @@ class BrokerLink:
         self._client: aiomqtt.Client | None = None
         self._up = asyncio.Event()
         self._state = LinkState(False, 0.0, "not yet connected")
+        self._told: set[str] = set()
         self.stray = 0
         """Messages on topics that no lane is for."""
 
@@ -194,7 +185,7 @@ class BrokerLink:
     def _new_client(self) -> aiomqtt.Client:
         settings = self._settings
         password = read_secret(settings.mqtt_password_file).get_secret_value() if settings.mqtt_password_file else None
-        client = _Client(
+        client = MqttClient(
             settings.mqtt_host,
             settings.mqtt_port,
             identifier=self._client_id,
@@ -268,13 +259,15 @@ class BrokerLink:
         self._client = client
         self._state = LinkState(True, asyncio.get_running_loop().time())
         self._up.set()
+        self._told.clear()
         log.info("event=broker_connected host=%s port=%d", self._settings.mqtt_host, self._settings.mqtt_port)
         for callback in self._on_connected:
             callback()
 
     def _note_down(self, error: LabrelayError) -> None:
-        if self._state.connected or str(error) != self._state.error:
+        if str(error) not in self._told:  # since the last connection
             log.warning("event=broker_away error=%r", str(error))
+            self._told.add(str(error))
         since_s = asyncio.get_running_loop().time() if self._state.connected else self._state.since_s
         self._state = LinkState(False, since_s, str(error))
 

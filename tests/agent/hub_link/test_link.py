@@ -157,6 +157,27 @@ async def test_wrong_credentials_are_reported_and_new_ones_are_taken_up(bench: B
     await bench.until(lambda: bench.link.status.phase == "online")
 
 
+async def test_a_broker_that_is_away_for_long_is_one_line_in_the_log(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    bench.enrol()
+    await bench.until(lambda: bench.link.status.phase == "online")
+    await asyncio.to_thread(bench.broker.kill)
+    await bench.until(lambda: bench.link.status.phase == "offline")
+    caplog.clear()
+    phases: list[str] = []
+    while phases.count("connecting") < 4:
+        if phases[-1:] != [bench.link.status.phase]:
+            phases.append(bench.link.status.phase)
+        await asyncio.sleep(0)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("labrelay")]
+    assert len(lines) <= 2, lines  # the line is lost, and then cannot be had; the first may have been told before
+    await asyncio.to_thread(bench.broker.start)
+    await bench.until(lambda: bench.link.status.phase == "online")
+    assert sum("link_online" in line for line in (record.getMessage() for record in caplog.records)) == 1
+
+
 async def test_a_lost_agent_leaves_a_will_that_names_its_instance(
     bench: Bench, fault_proxy: Callable[[str, int], Awaitable[FaultProxy]]
 ) -> None:

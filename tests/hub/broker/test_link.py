@@ -179,3 +179,29 @@ async def test_a_message_does_not_wait_for_the_broker_to_confirm_the_one_before(
         line = link._client._client.socket()
         assert isinstance(line, socket.socket)
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_broker_that_is_away_for_long_is_one_line_a_reason_in_the_log(
+    broker_settings: HubSettings, caplog: pytest.LogCaptureFixture, fault_proxy: NewProxy
+) -> None:
+    caplog.set_level("DEBUG")
+    proxy = await fault_proxy("127.0.0.1", 1)  # nobody is behind it
+    fast = {"mqtt_port": proxy.port, "broker_retry_s_max": 0.01}
+    link = BrokerLink(broker_settings.model_copy(update=fast))
+    link.handle("state", Inbox().take)
+    tries = 0
+    connect = link._new_client
+
+    def count() -> aiomqtt.Client:
+        nonlocal tries
+        tries += 1
+        return connect()
+
+    link._new_client = count  # type: ignore[method-assign]
+    async with running(link, connected=False), asyncio.timeout(30):
+        while tries < 12:
+            await asyncio.sleep(0.01)
+    lines = [record.getMessage() for record in caplog.records if record.levelno > 10]
+    assert lines
+    assert all(line.startswith("event=broker_away") for line in lines)
+    assert len(lines) == len(set(lines))
