@@ -1,7 +1,7 @@
 """One client's stream: committed readings and live values as Server-Sent Events.
 
 `telemetry` events carry the reading's id as event id, so that a client that connects again with `Last-Event-ID` goes
-on where it was. `live` events have none and are never resumed. A comment goes out at least every `HEARTBEAT_S`. Whether
+on where it was. `live` events have none and are never resumed. Whether
 the caller may still see what it sees is asked again every `RECHECK_S`; that is also when new sensors of a project join.
 
 The stream ends after `max_events` or `idle_timeout_s`, when the hub shuts down, and, with an `error` event, when the
@@ -19,21 +19,18 @@ from dataclasses import dataclass
 import orjson
 
 from hub.database.pool import Pool, acquire
-from hub.errors import Problem, problem_of
+from hub.errors import Problem
+from hub.sse import HELLO, Pace, error_event
 from hub.telemetry.errands import Errand
 from hub.telemetry.live import LiveHub, LiveReading, Watch
 from hub.telemetry.moments import to_datetime
 from hub.telemetry.points import status_label, system_meta, timestamp_text
 from hub.telemetry.scope import Scope, Sight
 from hub.telemetry.tail import Since, Subscription, Tail
-from hub.wake import set_within
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 
-HEARTBEAT_S = 8.0
 RECHECK_S = 5.0
-HELLO = b"retry: 2000\n: connected\n\n"
-_HEARTBEAT = b": heartbeat\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,38 +79,29 @@ class Stream:
             async for part in self._follow():
                 yield part
         except (StorageUnavailable, Problem) as error:
-            yield _error_event(error)
+            yield error_event(error)
         finally:
             if self._checking is not None:
                 self._checking.abandon()
 
     async def _follow(self) -> AsyncGenerator[bytes, None]:
-        wake = asyncio.Event()
+        wake, pace = asyncio.Event(), Pace(self._clock, self._request.idle_timeout_s)
         with (
             self._tail.subscribe(wake, self._request.cursor, self._request.since) as subscription,
             self._live.watch(wake, self._sight.sensors) as watch,
         ):
-            sent_s = active_s = self._checked_s = self._clock.monotonic_s()
+            self._checked_s = self._clock.monotonic_s()
             while not self._tail.stopped and self._left != 0:
                 wake.clear()
-                part = self._next(subscription, watch)
-                now_s = self._clock.monotonic_s()
+                events = self._next(subscription, watch)
+                part = pace.next(events)
+                if part is None:
+                    return
                 if part:
                     yield part
-                    sent_s = active_s = now_s
-                elif self._request.idle_timeout_s is not None and now_s - active_s >= self._request.idle_timeout_s:
-                    return
-                elif now_s - sent_s >= HEARTBEAT_S:
-                    yield _HEARTBEAT
-                    sent_s = now_s
-                self._recheck(now_s, wake)
-                if not part and (subscription.fetching or not subscription.behind):
-                    due_s = [sent_s + HEARTBEAT_S]
-                    if self._checking is None:
-                        due_s.append(self._checked_s + RECHECK_S)
-                    if self._request.idle_timeout_s is not None:
-                        due_s.append(active_s + self._request.idle_timeout_s)
-                    await set_within(wake, max(0.0, min(due_s) - self._clock.monotonic_s()))
+                self._recheck(self._clock.monotonic_s(), wake)
+                if not events and (subscription.fetching or not subscription.behind):
+                    await pace.wait(wake, self._checked_s + RECHECK_S if self._checking is None else None)
 
     def _next(self, subscription: Subscription, watch: Watch) -> bytes:
         """Live values first: they are what a dashboard waits for while a backlog drains."""
@@ -159,9 +147,3 @@ def live_event(reading: LiveReading, *, with_raw: bool = True) -> bytes:
         "meta": system_meta(reading.status),
     }
     return b"event: live\ndata: %b\n\n" % orjson.dumps(fields)
-
-
-def _error_event(error: Exception) -> bytes:
-    problem = problem_of(error) or Problem(500, "the stream failed")
-    fields = {"status": problem.status, "detail": problem.detail, "error": problem.detail, "code": problem.code}
-    return b"event: error\ndata: %b\n\n" % orjson.dumps(fields)

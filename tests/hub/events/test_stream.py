@@ -114,7 +114,7 @@ async def test_who_may_not_see_it_any_more_is_told_and_cut_off(
 
 
 async def test_streams_keep_talking_and_end_with_the_hub(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("hub.sse.HEARTBEAT_S", 0.1)
     answer = await lab.owner.get(STREAM, params={"idle_timeout_seconds": 0.5})
     assert ": heartbeat" in answer.text
     assert answer.headers["x-accel-buffering"] == "no"

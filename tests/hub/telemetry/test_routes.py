@@ -244,7 +244,7 @@ async def test_live_values_do_not_wait_for_the_database(lab: Lab, monkeypatch: p
 async def test_a_stream_says_what_proxies_must_know_and_keeps_talking(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("hub.sse.HEARTBEAT_S", 0.1)
     answer = await lab.client.get(STREAM, params={"idle_timeout_seconds": 0.6})
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["cache-control"] == "no-cache"
