@@ -18,6 +18,7 @@ from shared.readings import Float64, Reason, Status, UInt8
 
 READINGS_MAX = 100_000
 READINGS_DEFAULT = 1_000
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 _LABELS = np.array([(Status(byte & 15).label if byte & 15 < len(Status) else "") for byte in range(256)], object)
 _REASONS = np.array([(Reason(byte >> 4).label if 0 < byte >> 4 < len(Reason) else None) for byte in range(256)], object)
 
@@ -53,38 +54,37 @@ class Previewed(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """A preview as columns, made JSON by numpy."""
+class Readings:
+    """Stored readings to try a profile on.
 
-    fields: dict[str, Any]
-
-    def json(self) -> bytes:
-        """The answer."""
-        return orjson.dumps(self.fields, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
-
-
-def of_values(profile: AsOf, values: list[float]) -> Columns:
-    """What the profile makes of raw values."""
-    raw = np.array(values, np.float64)
-    found = profile.convert(raw, np.full(len(raw), np.nan), np.zeros(len(raw), np.uint8))
-    return Columns({"raw_value": raw, **_physical(found.physical, found.status)})
-
-
-def of_rows(profile: AsOf, rows: Rows, signals: dict[int, str], *, raw_hidden: bool) -> Columns:
-    """What the profile makes of stored readings, beside what they are.
-
-    Args:
+    Attributes:
         signals: by series.
     """
+
+    rows: Rows
+    signals: dict[int, str]
+    raw_hidden: bool
+
+
+def of_values(profile: AsOf, values: list[float]) -> bytes:
+    """What the profile makes of raw values, as JSON."""
+    raw = np.array(values, np.float64)
+    found = profile.convert(raw, np.full(len(raw), np.nan), np.zeros(len(raw), np.uint8))
+    return _json({"raw_value": raw, **_physical(found.physical, found.status)})
+
+
+def of_readings(profile: AsOf, readings: Readings) -> bytes:
+    """What the profile makes of stored readings, beside what they are, as JSON."""
+    rows = readings.rows
     found = profile.convert(rows.raw, rows.physical, rows.status)
     same = (rows.physical == found.physical) | (np.isnan(rows.physical) & np.isnan(found.physical))
     refs, place = np.unique(rows.series, return_inverse=True)
-    names = np.array([signals[ref] for ref in refs.tolist()], object)
-    return Columns(
+    names = np.array([readings.signals[ref] for ref in refs.tolist()], object)
+    return _json(
         {
             "timestamp": rows.time_us.view("datetime64[us]"),
             "signal": names[place].tolist(),
-            "raw_value": np.full(len(rows), np.nan) if raw_hidden else rows.raw,
+            "raw_value": np.full(len(rows), np.nan) if readings.raw_hidden else rows.raw,
             **_physical(found.physical, found.status),
             "current_physical_value": rows.physical,
             "current_conversion_status": _LABELS[rows.status].tolist(),
@@ -99,3 +99,11 @@ def _physical(physical: Float64, status: UInt8) -> dict[str, Any]:
         "conversion_status": _LABELS[status].tolist(),
         "reason": _REASONS[status].tolist(),
     }
+
+
+def _json(columns: dict[str, Any]) -> bytes:
+    """Column by column: on a thread of its own, it keeps all others waiting for no longer than one takes."""
+    parts: list[bytes] = []
+    for name, column in columns.items():
+        parts += (b"," if parts else b"{", orjson.dumps(name), b":", orjson.dumps(column, option=_NUMPY))
+    return b"".join([*parts, b"}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 from uuid import UUID
 
@@ -22,9 +23,10 @@ from hub.sensors.rules import ProfileStatus
 from hub.sensors.store import Row
 from hub.sensors.views import NewProfile, Profiles, ProfileView, Publication
 from hub.services import CurrentServices, Services
-from hub.telemetry.as_of import AsOf, load_as_of
+from hub.telemetry.as_of import load_as_of
+from hub.telemetry.latest import latest
 from hub.telemetry.moments import to_us
-from hub.telemetry.scan import Where, scan_by_time
+from hub.telemetry.scan import Where
 
 router = APIRouter(prefix="/{sensor_id}/conversion-profiles", tags=["conversion profiles"])
 
@@ -130,26 +132,26 @@ async def preview_profile(
         await find_sensor(connection, user, sensor_id)
         await _find(connection, profile_id, sensor_id)
         profile = await load_as_of(connection, profile_id)
-        if wanted.values is not None:
-            columns = preview.of_values(profile, wanted.values)
-        else:
-            columns = await _on_readings(services, connection, user, profile, wanted)
-    return Response(columns.json(), media_type="application/json")
+        readings = await _readings(services, connection, user, sensor_id, wanted) if wanted.values is None else None
+    if readings is None:
+        answer = await asyncio.to_thread(preview.of_values, profile, wanted.values or [])
+    else:
+        answer = await asyncio.to_thread(preview.of_readings, profile, readings)
+    return Response(answer, media_type="application/json")
 
 
-async def _on_readings(
-    services: Services, connection: Connection, user: User, profile: AsOf, wanted: Preview
-) -> preview.Columns:
-    sensor_id = profile.sensor_id
+async def _readings(
+    services: Services, connection: Connection, user: User, sensor_id: UUID, wanted: Preview
+) -> preview.Readings:
     series = await services.tail.catalogue.series_of(connection, [sensor_id], wanted.signal)
     where = Where(
         series=tuple(one.id for one in series),
         time_from_us=to_us(wanted.time_from) if wanted.time_from else None,
         time_to_us=to_us(wanted.time_to) + 1 if wanted.time_to else None,
     )
-    rows = await scan_by_time(connection, where, limit=wanted.limit or preview.READINGS_DEFAULT, latest=True)
+    rows = await latest(connection, where, limit=wanted.limit or preview.READINGS_DEFAULT)
     hidden = await raw_hidden_from(connection, user, [sensor_id])
-    return preview.of_rows(profile, rows, {one.id: one.signal for one in series}, raw_hidden=sensor_id in hidden)
+    return preview.Readings(rows, {one.id: one.signal for one in series}, raw_hidden=sensor_id in hidden)
 
 
 async def _find(connection: Connection, profile_id: UUID, sensor_id: UUID) -> Row:

@@ -189,8 +189,8 @@ async def scan(connection: Connection, where: Where, *, limit: int, descending: 
     )
 
 
-async def scan_by_time(connection: Connection, where: Where, *, limit: int, latest: bool = False) -> Rows:
-    """At most `limit` readings, the earliest or the latest, in order of time; whether they have meta is not looked up.
+async def scan_by_time(connection: Connection, where: Where, *, limit: int) -> Rows:
+    """At most `limit` readings, the earliest, in order of time; whether they have meta is not looked up.
 
     One index each series has them in this order: give few series.
 
@@ -198,13 +198,22 @@ async def scan_by_time(connection: Connection, where: Where, *, limit: int, late
     """
     each = replace(where, series=None).condition()
     series = ",".join(map(str, map(int, where.series or ())))
-    direction = "desc" if latest else "asc"
     return await _copy(
         connection,
         f"select {_BARE}, false from (select r.* from unnest('{{{series}}}'::int[]) one, lateral ("
-        f"select * from readings r where r.series_id = one and {each} order by r.time {direction} limit {int(limit)}"
-        f") r order by r.time {direction}, r.series_id limit {int(limit)}) r order by r.time, r.series_id",
+        f"select * from readings r where r.series_id = one and {each} order by r.time limit {int(limit)}"
+        f") r order by r.time, r.series_id limit {int(limit)}) r order by r.time, r.series_id",
     )
+
+
+async def scan_all(connection: Connection, where: Where) -> Rows:
+    """All these readings, in no order; whether they have meta is not looked up.
+
+    Without a limit: know that they are not too many.
+
+    Raises: StorageUnavailable.
+    """
+    return await _copy(connection, f"select {_BARE}, false from readings r where {where.condition()}")
 
 
 async def _copy(connection: Connection, query: str) -> Rows:
