@@ -129,7 +129,8 @@ class DynamicSecurity:
         try:
             content = {"command": command, **arguments, "correlationData": correlation}
             await self._link.publish(CONTROL, msgspec.json.encode({"commands": [content]}), qos=1)
-            response = await asyncio.wait_for(answer, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                response = await answer
         except TimeoutError:
             raise LinkUnavailable(
                 "the broker's dynamic security does not answer", hint="is the plugin loaded, and may the hub use it?"

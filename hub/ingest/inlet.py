@@ -252,7 +252,8 @@ class Inlet:
         if isinstance(first.result, Outcome):
             return first.result
         try:
-            done = await asyncio.wait_for(asyncio.shield(first.result), self._services.settings.ingest_post_timeout_s)
+            async with asyncio.timeout(self._services.settings.ingest_post_timeout_s):
+                done = await asyncio.shield(first.result)
         except TimeoutError:
             raise StorageUnavailable("the readings could not be stored in time", hint="send them again") from None
         if done.set_aside:

@@ -74,7 +74,8 @@ async def post_telemetry(services: CurrentServices, sensor: CurrentSensor, reque
     entrance.require_rate(services, sensor, submission.readings)
     outcome = services.ingest.submit(submission)
     try:
-        done = await asyncio.wait_for(outcome, services.settings.ingest_post_timeout_s)
+        async with asyncio.timeout(services.settings.ingest_post_timeout_s):
+            done = await outcome
     except TimeoutError:
         raise StorageUnavailable("the readings could not be stored in time", hint="send them again") from None
     if done.set_aside:

@@ -128,7 +128,8 @@ async def release_readings(
         correction_us = await _correction_us(connection, row, user, body.offset_us if body else None)
     submitted = services.ingest.submit(release.submission_of(row, sensor_id, correction_us))
     try:
-        outcome = await asyncio.wait_for(submitted, services.settings.ingest_post_timeout_s)
+        async with asyncio.timeout(services.settings.ingest_post_timeout_s):
+            outcome = await submitted
     except TimeoutError:
         raise StorageUnavailable("the readings could not be stored in time", hint="release them again") from None
     async with changes.begin() as change:

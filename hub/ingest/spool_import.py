@@ -123,7 +123,8 @@ class SpoolImport:
     async def _bring(self, arrival: Arrival) -> None:
         await self._settle(down_to=UNDER_WAY_MAX - 1)
         try:
-            await asyncio.wait_for(self._writer.room(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await self._writer.room()
         except TimeoutError:
             raise StorageUnavailable("there is no room for more", hint="send the file again") from None
         settled = self._writer.bring(arrival)
@@ -137,13 +138,16 @@ class SpoolImport:
         while len(self._under_way) > down_to:
             arrival, future = self._under_way.popleft()
             try:
-                self._note(await asyncio.wait_for(future, self._timeout_s))
+                async with asyncio.timeout(self._timeout_s):
+                    settled = await future
             except TimeoutError:
                 raise StorageUnavailable("a batch was not stored in time", hint="send the file again") from None
             except StorageUnavailable:
                 raise
             except Exception:  # noqa: BLE001 - whatever speaks against this batch is in the log; the others go on
                 self.tally.count(arrival, FAILED)
+            else:
+                self._note(settled)
 
     def _note(self, settled: Settled) -> None:
         assert isinstance(settled.item, Arrival)

@@ -13,6 +13,7 @@ import aiomqtt
 import pytest
 
 from hub.broker import dynamic_security, rights
+from hub.broker import link as link_module
 from hub.broker.credentials_file import CredentialsFile
 from hub.broker.link import BrokerLink
 from hub.broker.provision import BrokerAccess, ByHand, Provisioner, ProvisioningRefused
@@ -169,3 +170,26 @@ async def test_the_credentials_file_shows_and_changes_rights(tmp_path: Path) -> 
     assert await provisioner.standing("member-") == {"member-a": Rights(subscribe=frozenset({"b/#"}))}
     after = json.loads((tmp_path / "credentials.json").read_text())["users"]["member-a"]
     assert after == before | {"subscribe": ["b/#"]}
+
+
+async def test_who_is_cancelled_as_the_answer_comes_is_cancelled() -> None:
+    settings = HubSettings(broker_provisioning="dynsec")
+    link = BrokerLink(settings)
+    asked = asyncio.Queue[bytes]()
+
+    async def publish(topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> None:
+        await asked.put(payload)
+
+    link.publish = publish  # type: ignore[method-assign]
+    provisioner = new_provisioner(settings, link)
+    voiding = asyncio.create_task(provisioner.void("agent-1"))
+    (command,) = json.loads(await asked.get())["commands"]
+    await asyncio.sleep(0)
+    answer = {"command": command["command"], "correlationData": command["correlationData"]}
+    link._route(
+        aiomqtt.Message(link_module.CONTROL_RESPONSE, json.dumps({"responses": [answer]}).encode(), 1, False, 1, None)
+    )
+    voiding.cancel()
+    await asyncio.wait([voiding])
+    assert voiding.cancelled()
+    assert asked.empty(), "no further command"
