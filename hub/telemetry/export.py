@@ -7,10 +7,10 @@ unit of its signal.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -20,9 +20,9 @@ import orjson
 from hub.access.identity import Principal
 from hub.database.pool import Connection, Pool
 from hub.export.download import Exports, FileAnswer, FilePart
-from hub.export.formats import ExportFormat, Sheet, new_encoder
+from hub.export.formats import Encoder, ExportFormat, Sheet, new_encoder
 from hub.telemetry.catalogue import Catalogue
-from hub.telemetry.extras import extras
+from hub.telemetry.extras import Extras, extras
 from hub.telemetry.filters import Filters
 from hub.telemetry.points import encode_points
 from hub.telemetry.raw_values import without_raw
@@ -73,23 +73,23 @@ class ReadingsFile(FileAnswer):
         encoder = new_encoder(self._wanted.kind, _sheet(selection, units))
         yield FilePart(encoder.head())
         async for rows in _batches(connection, selection):
-            points = await self._points(connection, selection, rows, units)
-            yield FilePart(encoder.rows(points), len(points))
+            await self._catalogue.learn(connection, rows)
+            beside = await extras(connection, rows, self._catalogue)
+            shown = without_raw(selection.seen(rows), selection.hidden_series)
+            yield await asyncio.to_thread(_part, encoder, shown, self._catalogue, beside, units)
         yield FilePart(encoder.tail())
 
-    async def _points(
-        self, connection: Connection, selection: Selection, rows: Rows, units: dict[int, Units]
-    ) -> list[dict[str, Any]]:
-        """As a query has them, with their units."""
-        await self._catalogue.learn(connection, rows)
-        shown = without_raw(selection.seen(rows), selection.hidden_series)
-        encoded = encode_points(shown, self._catalogue, await extras(connection, rows, self._catalogue))
-        own = [units.get(series, NO_UNITS) for series in rows.series.tolist()]
-        return [
-            orjson.loads(point) | {"raw_unit": unit.raw, "unit": unit.physical}
-            for point, unit in zip(encoded, own, strict=True)
-            if point
-        ]
+
+def _part(encoder: Encoder, rows: Rows, catalogue: Catalogue, beside: Extras, units: dict[int, Units]) -> FilePart:
+    """Points as a query has them, with their units."""
+    points = encode_points(rows, catalogue, beside)
+    own = [units.get(series, NO_UNITS) for series in rows.series.tolist()]
+    named = [
+        orjson.loads(point) | {"raw_unit": unit.raw, "unit": unit.physical}
+        for point, unit in zip(points, own, strict=True)
+        if point
+    ]
+    return FilePart(encoder.rows(named), len(named))
 
 
 async def _batches(connection: Connection, selection: Selection) -> AsyncGenerator[Rows, None]:

@@ -9,6 +9,7 @@ few. The answer is exact whatever the order; only the time it takes depends on i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -78,7 +79,8 @@ async def read_page(
     more = len(rows) > limit
     rows = rows.take(slice(0, limit))
     await catalogue.learn(connection, rows)
-    points = encode_points(without_raw(seen(rows), hidden), catalogue, await extras(connection, rows, catalogue))
+    beside = await extras(connection, rows, catalogue)
+    points = await asyncio.to_thread(encode_points, without_raw(seen(rows), hidden), catalogue, beside)
     return Page(points, int(rows.id[-1]) if more else None)
 
 
