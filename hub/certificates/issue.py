@@ -13,11 +13,14 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from hub.agents.configure import Configurator
-from hub.certificates import build, store
+from hub.certificates import store
+from hub.certificates.build import build, not_started
 from hub.certificates.rules import State
 from hub.certificates.signing import CertificateKey
 from hub.certificates.store import Row
+from hub.certificates.subject import TIMEOUT_S, subject_of
 from hub.certificates.views import Certificate
+from hub.certificates.waits import waits_of
 from hub.database.pool import transaction
 from hub.database.storage import Storage
 from hub.events.change import begin_change
@@ -65,16 +68,16 @@ class Issuer:
         """The certificate of this moment, None for a session that is not there. Raises: StorageUnavailable."""
         now = self._now()
         async with transaction(self._storage.pool, isolation="repeatable_read") as connection:
-            await connection.execute(f"set local statement_timeout = {round(build.TIMEOUT_S * 1000)}")
+            await connection.execute(f"set local statement_timeout = {round(TIMEOUT_S * 1000)}")
             row = await store.session(connection, session_id, run_id)
             if row is None:
                 return None
-            subject = await build.subject_of(connection, row, now)
+            subject = await subject_of(connection, row, now)
             if subject is None:
-                return self._signed(build.not_started(row, hub=self._hub, now=now))
+                return self._signed(not_started(row, hub=self._hub, now=now))
             standing = await store.latest(connection, session_id)
             version = standing["version"] + 1 if standing is not None else 1
-            certificate = await build.build(connection, subject, hub=self._hub, version=version, now=now)
+            certificate = await build(connection, subject, hub=self._hub, version=version, now=now)
         issued = self._signed(certificate, tuple(agent.row["id"] for agent in subject.agents))
         return issued if certificate.state is not State.FINAL else await self._keep(row, certificate, issued, now)
 
@@ -104,8 +107,8 @@ class Issuer:
     async def _waits(self, session_id: UUID) -> bool:
         async with transaction(self._storage.pool, isolation="repeatable_read", readonly=True) as connection:
             row = await store.session(connection, session_id)
-            subject = None if row is None else await build.subject_of(connection, row, self._now())
-            return subject is None or bool(await build.waits_of(connection, subject))
+            subject = None if row is None else await subject_of(connection, row, self._now())
+            return subject is None or bool(await waits_of(connection, subject))
 
     async def _keep(self, row: Row, certificate: Certificate, issued: Issued, now: datetime) -> Issued:
         """Keep a final certificate, unless it says what the last one said. Returns: the one that stands."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from hub.agents.epochs import Range
 from hub.certificates.rules import State, WaitReason
+
+SEQ_RANGES_MAX = 1000
+"""Listed for one epoch."""
 
 
 class SeqRange(BaseModel):
@@ -218,3 +224,8 @@ class PublicKey(BaseModel):
     key_id: str
     public_key: str = Field(description="32 bytes as base64.")
     pem: str
+
+
+def seq_ranges(ranges: Iterable[Range]) -> list[SeqRange]:
+    """The first `SEQ_RANGES_MAX` of them."""
+    return [SeqRange(first=one.first, last=one.last) for one in islice(ranges, SEQ_RANGES_MAX)]
