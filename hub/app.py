@@ -12,21 +12,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
 
-import yaml
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 
 from hub import health, parts
 from hub.access.cookies import CsrfGuard
-from hub.access.rules import ANYONE, rule
 from hub.accounts import routes as account_routes
 from hub.agents import epoch_routes
 from hub.agents import routes as agent_routes
-from hub.asyncapi import asyncapi_document
 from hub.certificates import routes as certificate_routes
 from hub.declared import only_declared
+from hub.documents import documents_router
 from hub.errors import install_error_handlers
 from hub.events import routes as event_routes
 from hub.events import webhook_routes
@@ -34,7 +30,6 @@ from hub.experiments import routes as experiment_routes
 from hub.ingest import import_routes, set_aside_routes, websocket
 from hub.ingest import routes as ingest_routes
 from hub.metrics import Metrics
-from hub.openapi import openapi_document
 from hub.portal.files import portal_router
 from hub.projects import routes as project_routes
 from hub.recalculation import routes as recalculation_routes
@@ -105,7 +100,7 @@ def create_app(settings: HubSettings) -> FastAPI:
     )
     install_error_handlers(app)
     _add_middleware(app, settings, metrics)
-    for router in (*ROUTERS, _document_routes(app)):
+    for router in (*ROUTERS, documents_router(app)):
         app.include_router(router, dependencies=[Depends(only_declared)])
     app.include_router(portal_router(files("hub") / "portal"))
     return app
@@ -133,26 +128,6 @@ def _add_middleware(app: FastAPI, settings: HubSettings, metrics: Metrics) -> No
             expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(RequestContext, metrics=metrics, secure=settings.secure_cookies)
-
-
-def _document_routes(app: FastAPI) -> APIRouter:
-    router = APIRouter(include_in_schema=False, dependencies=[rule(ANYONE)])
-
-    @router.get("/openapi.json")
-    async def as_json() -> JSONResponse:
-        return JSONResponse(openapi_document(app))
-
-    @router.get("/openapi.yaml")
-    async def as_yaml() -> Response:
-        text = yaml.safe_dump(openapi_document(app), sort_keys=False, allow_unicode=True)
-        return Response(text, media_type="application/yaml")
-
-    @router.get("/asyncapi.yaml")
-    async def asynchronous() -> Response:
-        text = yaml.safe_dump(asyncapi_document(app.version), sort_keys=False, allow_unicode=True)
-        return Response(text, media_type="application/yaml")
-
-    return router
 
 
 def _lifespan(settings: HubSettings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

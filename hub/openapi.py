@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from fastapi import FastAPI
@@ -59,14 +60,18 @@ _SECURITY: dict[Caller, list[dict[str, list[str]]]] = {
 }
 
 
+_making = threading.Lock()
+
+
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document of all routes; the same object each time."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        _describe_errors(document)
-        _describe_changes(document)
-        _describe_rules(document, app)
-        app.openapi_schema = document
+    """The document of all routes; the same object each time, on whatever thread. The first call takes seconds."""
+    with _making:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            _describe_errors(document)
+            _describe_changes(document)
+            _describe_rules(document, app)
+            app.openapi_schema = document
     return app.openapi_schema
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
 import yaml
 
-from hub import cli
+from hub import cli, openapi
 from hub.app import create_app
 from hub.openapi import openapi_document
 from hub.settings import HubSettings
@@ -27,6 +29,23 @@ async def test_json_and_yaml_say_the_same(hub: Hub) -> None:
     as_yaml = await hub.client().get("/openapi.yaml")
     assert as_json.json() == yaml.safe_load(as_yaml.text)
     assert as_yaml.headers["content-type"].startswith("application/yaml")
+
+
+async def test_it_is_made_once_and_beside_the_loop(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    make = openapi.get_openapi
+
+    def noted(**told: Any) -> dict[str, Any]:
+        threads.append(threading.get_ident())
+        return make(**told)
+
+    monkeypatch.setattr(openapi, "get_openapi", noted)
+    client = hub.client()
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(client.get(f"/openapi.{kind}")) for kind in ("json", "yaml", "json")]
+    assert [task.result().status_code for task in asked] == [200, 200, 200]
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
 
 
 def test_every_operation_is_described() -> None:
