@@ -136,6 +136,68 @@ async def test_sessions_are_recalculated_by_themselves(lab: Lab) -> None:
     assert [by_time[key] for key in sorted(by_time)] == [2, 10, 10, 2, 10]
 
 
+async def test_posts_obey_what_was_decided_for_the_session_that_they_name_however_late_they_come(lab: Lab) -> None:
+    oven, run = await lab.sensor("oven"), await lab.run()
+    await published(lab, oven, "1", 2.0)
+    chosen, other = [
+        await lab.started(run, started_at=at(first).isoformat(), stopped_at=at(first + 2).isoformat())
+        for first in (2, 12)
+    ]
+
+    async def post(offset: float) -> None:
+        for seconds, session in ((2, None), (3, other), (8, chosen), (9, None), (13, chosen), (14, other)):
+            names = {} if session is None else {"capture_session_id": session["id"]}
+            assert (await lab.post(oven, {at(seconds + offset): 1}, **names)).status_code == 202
+
+    await post(0)
+    second = await published(lab, oven, "2", 10.0)
+    asked = {"scope": "capture_sessions", "capture_session_ids": [chosen["id"]], "time_to": at(20).isoformat()}
+    assert (await recalculated(lab, oven, second, **asked))["changed_records"] == 3
+    await post(0.5)
+    by_time = {one["timestamp"]: one["physical_value"] for one in await lab.points(sensor_id=oven)}
+    assert [by_time[key] for key in sorted(by_time)] == [10, 10, 2, 2, 10, 10, 2, 2, 10, 10, 2, 2]
+    assert (await lab.post(oven, {at(21): 1}, capture_session_id=chosen["id"])).status_code == 202
+    assert (await physical(lab, oven))[-1] == 2, "beyond the time that was asked for"
+
+
+async def test_what_is_asked_for_later_overrules_only_what_it_covers(lab: Lab) -> None:
+    oven, run = await lab.sensor("oven"), await lab.run()
+    first = await published(lab, oven, "1", 2.0)
+    session = await lab.started(run, started_at=at(2).isoformat(), stopped_at=at(4).isoformat())
+    second = await published(lab, oven, "2", 10.0)
+    asked = {"scope": "capture_sessions", "capture_session_ids": [session["id"]]}
+    await recalculated(lab, oven, second, **asked)
+    await recalculated(lab, oven, first, time_from=at(0).isoformat(), time_to=at(6).isoformat())
+    await lab.post(oven, {at(3): 1})
+    await lab.post(oven, {at(5): 1, at(8): 1}, capture_session_id=session["id"])
+    assert sorted(one["physical_value"] for one in await lab.points(sensor_id=oven)) == [2, 2, 10]
+    await recalculated(lab, oven, second, **asked)
+    await lab.post(oven, {at(3.5): 1, at(5.5): 1})
+    by_time = {one["timestamp"]: one["physical_value"] for one in await lab.points(sensor_id=oven)}
+    assert [by_time[key] for key in sorted(by_time)] == [10, 10, 10, 2, 10]
+
+
+async def test_a_session_that_stops_in_the_past_while_its_task_waits_leaves_the_task_as_it_was(lab: Lab) -> None:
+    oven, run = await lab.sensor("oven"), await lab.run()
+    await published(lab, oven, "1", 2.0)
+    session = await lab.started(run, started_at=at(2).isoformat())
+    second = await published(lab, oven, "2", 10.0)
+    await lab.post(oven, {at(seconds): 1 for seconds in (0, 3, 6)})
+    async with acquire(lab.hub.services.pool) as connection:  # as if another hub worked on the sensor
+        await connection.execute("select pg_advisory_lock(x'6c616273'::int, hashtext($1))", oven)
+        asked = {"scope": "capture_sessions", "capture_session_ids": [session["id"]]}
+        started = (await backfill(lab, oven, second, **asked)).json()["backfill_task_id"]
+        stopped = await lab.owner.post(f"{lab.path(session)}/stop", json={"stopped_at": at(4).isoformat()})
+        assert stopped.status_code == 200, stopped.text
+        await lab.post(oven, {at(seconds): 1 for seconds in (1, 3.5, 6.5)})
+        await connection.execute("select pg_advisory_unlock(x'6c616273'::int, hashtext($1))", oven)
+    async with asyncio.timeout(30):
+        while (await task(lab, started))["status"] != "succeeded":
+            await asyncio.sleep(0.05)
+    by_time = {one["timestamp"]: one["physical_value"] for one in await lab.points(sensor_id=oven)}
+    assert [by_time[key] for key in sorted(by_time)] == [2, 2, 10, 10, 10, 10]
+
+
 async def test_recalculations_of_one_sensor_are_done_in_their_order(lab: Lab) -> None:
     oven = await lab.sensor("oven")
     first = await published(lab, oven, "1", 2.0)
