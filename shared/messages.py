@@ -80,7 +80,7 @@ class Binding(msgspec.Struct, frozen=True):
         sensor: the name the agent uses.
         sensor_id: None while `state` is not `bound`.
         state: `bound`, `deleted` (stays deleted) or `refused` (bound per agent reached).
-        profiles: those that were ever in force, oldest first.
+        profiles: those that hold in windows of sessions only, then those that were ever in force, oldest first.
     """
 
     sensor: str

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from hub.agents import configure_sql as sql
+from hub.agents.splits import with_splits
 from hub.database.pool import Connection, Pool, acquire, transaction
 from hub.telemetry.moments import to_us
 from shared import messages, topics
@@ -156,21 +157,22 @@ class Configurator:
 
 
 async def _bindings(connection: Connection, agent_id: UUID) -> list[Binding]:
-    profiles: dict[UUID, list[Profile]] = {}
-    for row in await connection.fetch(sql.PROFILES, agent_id):
-        profile = Profile(
-            row["id"],
-            row["version"],
-            row["kind"],
-            row["payload"],
-            _us(row["valid_from"]),
-            _us(row["valid_to"]),
-        )
-        profiles.setdefault(row["sensor_id"], []).append(profile)
-    return [
-        Binding(row["sensor_name"], row["sensor_id"], row["state"], profiles.get(row["sensor_id"], []))
-        for row in await connection.fetch(sql.BINDINGS, agent_id)
-    ]
+    profiles = _by_sensor(await connection.fetch(sql.PROFILES, agent_id))
+    splits = _by_sensor(await connection.fetch(sql.SPLITS, agent_id))
+    found = []
+    for row in await connection.fetch(sql.BINDINGS, agent_id):
+        told = with_splits(profiles.get(row["sensor_id"], []), splits.get(row["sensor_id"], []))
+        found.append(Binding(row["sensor_name"], row["sensor_id"], row["state"], told))
+    return found
+
+
+def _by_sensor(rows: Iterable[Any]) -> dict[UUID, list[Profile]]:
+    found: dict[UUID, list[Profile]] = {}
+    for row in rows:
+        valid_from_us, valid_to_us = _us(row["valid_from"]), _us(row["valid_to"])
+        profile = Profile(row["id"], row["version"], row["kind"], row["payload"], valid_from_us, valid_to_us)
+        found.setdefault(row["sensor_id"], []).append(profile)
+    return found
 
 
 async def _windows(connection: Connection, agent_id: UUID) -> list[CaptureWindow]:

@@ -27,8 +27,19 @@ PROFILES = """
 select p.sensor_id, p.id, p.version, p.kind, p.payload, p.valid_from, p.valid_to
 from conversion_profiles p
 where p.sensor_id in (select b.sensor_id from agent_bindings b where b.agent_id = $1 and b.state = 'bound')
-  and (p.published_at is not null or p.status in ('active', 'scheduled'))
+  and not p.is_split and (p.published_at is not null or p.status in ('active', 'scheduled'))
 order by p.valid_from nulls first, p.ref
+"""
+
+# When profiles hold that are for some sessions only, in the order in which they came into force. Agents convert what
+# they take now; what is older, the hub converts.
+SPLITS_HOURS = 1
+SPLITS = f"""
+select w.sensor_id, p.id, p.version, p.kind, p.payload, w.time_from as valid_from, w.time_to as valid_to
+from split_windows w join conversion_profiles p on p.id = w.profile_id
+where w.sensor_id in (select b.sensor_id from agent_bindings b where b.agent_id = $1 and b.state = 'bound')
+  and (w.time_to is null or w.time_to > now() - interval '{SPLITS_HOURS} hours')
+order by w.decided_at, p.id
 """
 
 # Sessions that run, and those of whose end the agent has not said yet that all before it was taken: while there is one,

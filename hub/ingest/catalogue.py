@@ -306,8 +306,8 @@ async def _sensors(connection: Connection, profiles: Profiles, sensor_ids: set[U
 
 async def _terms(connection: Connection, profiles: Profiles, sensor_ids: list[UUID]) -> dict[UUID, list[Term]]:
     terms: dict[UUID, list[Term]] = {}
-    rows = [*await connection.fetch(sql.PROFILES, sensor_ids), *await connection.fetch(sql.RULINGS, sensor_ids)]
-    for row in rows:
+    queries = (sql.PROFILES, sql.SPLITS, sql.RULINGS)
+    for row in [row for query in queries for row in await connection.fetch(query, sensor_ids)]:
         profiles.add(row["id"], row["ref"], row["kind"], row["payload"])
         place = profiles.place(row["id"])
         if place != UNKNOWN:
@@ -315,7 +315,7 @@ async def _terms(connection: Connection, profiles: Profiles, sensor_ids: list[UU
             until_us = FOR_EVER_US if row["valid_to"] is None else _us(row["valid_to"])
             decided_us = SINCE_EVER_US if row["decided_at"] is None else _us(row["decided_at"])
             sessions = None if row["session_ids"] is None else frozenset(row["session_ids"])
-            term = Term(place, since_us, until_us, decided_us, row["is_ruling"], sessions)
+            term = Term(place, since_us, until_us, decided_us, row["is_ruling"], row["is_split"], sessions)
             terms.setdefault(row["sensor_id"], []).append(term)
     return terms
 

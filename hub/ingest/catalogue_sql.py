@@ -54,20 +54,38 @@ from sensors s join project_policies o on o.project_id = s.project_id
 where s.id = any($1::uuid[]) and (o.clock_skew_s is not null or o.retention_days > 0)
 """
 
-# Profiles that are or were in force, oldest first; a draft never was, even when it was deprecated.
+# Profiles that are or were in force for all sessions, oldest first; a draft never was, even when it was deprecated.
 PROFILES = """
 select id, ref, sensor_id, kind, payload, valid_from, valid_to, published_at as decided_at, false as is_ruling,
-       null::uuid[] as session_ids
+       false as is_split, null::uuid[] as session_ids
 from conversion_profiles
-where sensor_id = any($1::uuid[]) and (published_at is not null or status in ('active', 'scheduled'))
+where sensor_id = any($1::uuid[]) and not is_split
+  and (published_at is not null or status in ('active', 'scheduled'))
 order by valid_from nulls first, ref
 """
 
 # What recalculations have decided, oldest first, in the shape of PROFILES.
 RULINGS = """
 select p.id, p.ref, r.sensor_id, p.kind, p.payload, r.time_from as valid_from, r.time_to as valid_to, r.decided_at,
-       true as is_ruling, r.session_ids
+       true as is_ruling, false as is_split, r.session_ids
 from profile_rulings r join conversion_profiles p on p.id = r.profile_id
 where r.sensor_id = any($1::uuid[])
 order by r.id
+"""
+
+# Profiles that hold for some sessions only, in the order in which they came into force, in the shape of PROFILES: for
+# readings that name no session within the sessions' windows, and whatever their times for posts that name one.
+SPLITS = """
+select p.id, p.ref, p.sensor_id, p.kind, p.payload, x.time_from as valid_from, x.time_to as valid_to, x.decided_at,
+       false as is_ruling, true as is_split, x.session_ids
+from (
+    select profile_id, time_from, time_to, decided_at, '{}'::uuid[] as session_ids
+    from split_windows where sensor_id = any($1::uuid[])
+    union all
+    select profile_id, valid_from, valid_to, decided_at, array_agg(session_id)
+    from session_splits where sensor_id = any($1::uuid[])
+    group by profile_id, valid_from, valid_to, decided_at
+) x
+join conversion_profiles p on p.id = x.profile_id
+order by x.decided_at, p.id
 """

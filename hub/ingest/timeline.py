@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,6 +23,7 @@ class Term:
         profile: its place in the hub's `ProfileTable`, from 1.
         decided_us: when it was published, or ruled.
         is_ruling: whether a recalculation has decided it, over all that was published until then.
+        is_split: whether it is for some sessions only, over all profiles that are for every session.
         session_ids: for which readings: None for all; empty for those that name no session; else for posts that name
             one of these.
     """
@@ -32,17 +33,20 @@ class Term:
     to_us: int = FOR_EVER_US
     decided_us: int = SINCE_EVER_US
     is_ruling: bool = False
+    is_split: bool = False
     session_ids: frozenset[UUID] | None = None
 
 
 class Timeline:
     """The profiles of one sensor over time, without overlap: where two hold, the one that began later does.
 
-    Agents decide by the same rule, so that what they converted with is what is in force here. A recalculation rules for
-    a stretch of the past, of which they know nothing: its profile holds there until another one is published for it.
+    Agents decide by the same rule, so that what they converted with is what is in force here. Within a session that a
+    profile was split off for, that one holds, whatever is published for all sessions; of two such, the later one. A
+    recalculation rules for a stretch of the past, of which agents know nothing: its profile holds there until another
+    one is published that would hold there.
 
     Args:
-        terms: of two that began together the first holds, of rulings the last.
+        terms: of two that began together the first holds, of splits and rulings the last.
 
     Attributes:
         last_from_us, last_profile: from when on the last stretch holds, for ever, and what holds then.
@@ -51,13 +55,11 @@ class Timeline:
     __slots__ = ("_profiles", "_starts", "last_from_us", "last_profile")
 
     def __init__(self, terms: Sequence[Term] = ()) -> None:
-        edges = sorted({SINCE_EVER_US, *(t.from_us for t in terms), *(t.to_us for t in terms)} - {FOR_EVER_US})
-        holding = [_holding_at(terms, start) for start in edges]
-        kept = [place for place, profile in enumerate(holding) if place == 0 or profile != holding[place - 1]]
-        self._starts = np.array([edges[place] for place in kept], np.int64)
-        self._profiles = np.array([holding[place] for place in kept], np.int64)
-        self.last_from_us = int(self._starts[-1])
-        self.last_profile = int(self._profiles[-1])
+        stretches = list(_stretches(terms))
+        kept = [one for place, one in enumerate(stretches) if place == 0 or one[1] != stretches[place - 1][1]]
+        self._starts = np.array([start_us for start_us, _ in kept], np.int64)
+        self._profiles = np.array([profile for _, profile in kept], np.int64)
+        self.last_from_us, self.last_profile = kept[-1]
 
     def at(self, time_us: Int64) -> Int64:
         """The profile in force at each time, 0 where there is none.
@@ -68,12 +70,29 @@ class Timeline:
         return self._profiles[np.searchsorted(self._starts, time_us, side="right") - 1]
 
 
-def _holding_at(terms: Sequence[Term], start_us: int) -> int:
-    holding = [term for term in terms if term.from_us <= start_us < term.to_us]
+def _stretches(terms: Sequence[Term]) -> Iterator[tuple[int, int]]:
+    """(start, profile) from each start of a term and each end on. A sensor may have been in thousands of sessions."""
+    edges: dict[int, tuple[list[int], list[int]]] = {SINCE_EVER_US: ([], [])}
+    for place, term in enumerate(terms):
+        if term.from_us < term.to_us:
+            edges.setdefault(term.from_us, ([], []))[0].append(place)
+            edges.setdefault(term.to_us, ([], []))[1].append(place)
+    edges.pop(FOR_EVER_US, None)
+    holding: set[int] = set()
+    for start_us in sorted(edges):
+        begun, ended = edges[start_us]
+        holding.difference_update(ended)
+        holding.update(begun)
+        yield start_us, _decided([terms[place] for place in sorted(holding)])
+
+
+def _decided(holding: Sequence[Term]) -> int:
+    """The profile of the term that holds over the others; of all that hold, in their order."""
+    published = [term for term in holding if term.is_split][-1:] or [term for term in holding if not term.is_ruling]
     ruling = next((term for term in reversed(holding) if term.is_ruling), None)
     if ruling is not None:
-        holding = [term for term in holding if not term.is_ruling and term.decided_us > ruling.decided_us] or [ruling]
-    return max(holding, key=lambda term: term.from_us).profile if holding else NO_PROFILE
+        published = [term for term in published if term.decided_us > ruling.decided_us] or [ruling]
+    return max(published, key=lambda term: term.from_us).profile if published else NO_PROFILE
 
 
 class NamedTimelines:

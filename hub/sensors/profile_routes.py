@@ -15,7 +15,7 @@ from hub.database.pool import Connection, acquire
 from hub.errors import invalid, not_found
 from hub.events.change import Change, CurrentChanges
 from hub.paging import Paging
-from hub.sensors import preview, profiles, store
+from hub.sensors import preview, profiles, splits, store
 from hub.sensors.access import find_sensor, unique_names
 from hub.sensors.history import profile_event, publication_events
 from hub.sensors.preview import Preview, Previewed
@@ -84,17 +84,22 @@ async def publish_profile(
     """Put a draft in force in place of the profile that is, or schedule it if its `valid_from` is still to come.
 
     A sensor's first profile, published without `valid_from`, holds for all earlier times too; later ones from now on.
+    With `split`, it holds for readings of these runs or sessions only, and the default profile goes on for all others.
     """
+    wanted = body or Publication.model_validate({})
     async with changes.begin() as change:
         await store.lock_catalogue(change.connection)
         sensor = await find_sensor(change.connection, user, sensor_id, Role.OWNER)
         draft = await _find(change.connection, profile_id, sensor_id)
+        if wanted.split is not None:
+            await splits.require_known(change.connection, sensor_id, user.id, wanted.split)
         published = await profiles.publish(
             change.connection,
             draft,
             published_by=user.id,
-            valid_from=body.valid_from if body else None,
+            valid_from=wanted.valid_from,
             now=change.now,
+            split=wanted.split,
         )
         for event in await publication_events(change.connection, published, sensor["project_id"]):
             change.record(event)
@@ -107,8 +112,8 @@ async def deprecate_profile(
 ) -> ProfileView:
     """Take a profile out of use, for good; one that is already stays as it is.
 
-    An active one holds until now, and readings of later times stay raw until another one is published; what it has
-    converted stays. A draft, or one that is scheduled, will never hold.
+    An active one holds until now, and readings of later times stay raw until another one is published (after a split,
+    the default one converts them); what it has converted stays. A draft, or one that is scheduled, will never hold.
     """
     async with changes.begin() as change:
         await store.lock_catalogue(change.connection)

@@ -11,12 +11,17 @@ from uuid import UUID
 from hub.database.ids import uuid7
 from hub.database.pool import Connection
 from hub.errors import conflict
+from hub.sensors import splits
 from hub.sensors.rules import ProfileStatus, in_force_from
 from hub.sensors.store import Row, lock_catalogue
+from hub.sensors.views import Split
 
 _COLUMNS = """
     id, sensor_id, version, kind, payload, status, valid_from, valid_to, created_by, published_by, created_at,
-    published_at
+    published_at,
+    case when is_split then jsonb_build_object(
+        'run_ids', coalesce(split_run_ids, '{}'), 'capture_session_ids', coalesce(split_session_ids, '{}')
+    ) end as split
 """
 _PAGE = f"""
     select {_COLUMNS} from conversion_profiles
@@ -31,7 +36,9 @@ _ADD = """
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 _WAS_PUBLISHED = """
-    select exists (select from conversion_profiles where sensor_id = $1 and id <> $2 and published_at is not null)
+    select exists (
+        select from conversion_profiles where sensor_id = $1 and id <> $2 and published_at is not null and not is_split
+    )
 """
 _SCHEDULE = """
     update conversion_profiles set status = 'scheduled', valid_from = $2, published_by = $3, published_at = $4
@@ -41,7 +48,7 @@ _DEPRECATE = """
     update conversion_profiles set
         status = 'deprecated',
         valid_to = greatest(valid_from, least(valid_to, $3))
-    where sensor_id = $1 and id <> $2 and status = 'active'
+    where sensor_id = $1 and id <> $2 and status = 'active' and not is_split
     returning id
 """
 _END = """
@@ -60,7 +67,7 @@ _ACTIVATE = """
 """
 _SET_ACTIVE = "update sensors set active_profile_id = $2, updated_at = $3 where id = $1"
 _DUE = """
-    select p.id, p.sensor_id, p.valid_from, s.project_id
+    select p.id, p.sensor_id, p.valid_from, p.is_split, s.project_id
     from conversion_profiles p join sensors s on s.id = p.sensor_id
     where p.status = 'scheduled' and p.valid_from <= $1
     order by p.valid_from, p.id limit 1000
@@ -116,6 +123,7 @@ async def publish(
     published_by: UUID,
     valid_from: datetime | None,
     now: datetime,
+    split: Split | None = None,
 ) -> Published:
     """Put a draft in force, or schedule it if its time is still to come.
 
@@ -123,18 +131,22 @@ async def publish(
 
     Args:
         valid_from: overrides the draft's own.
+        split: what it is to hold for only, beside the default one.
 
     Raises: Problem 409 for what is no draft any more.
     """
     if profile["status"] != ProfileStatus.DRAFT:
         raise conflict(f"the profile is {profile['status']} already; published profiles never change", code="published")
+    if split is not None:
+        await splits.split_off(connection, profile["id"], split)
     asked = valid_from or profile["valid_from"]
     if asked is not None and asked > now:
         await connection.execute(_SCHEDULE, profile["id"], asked, published_by, now)
         return Published(profile["sensor_id"], profile["id"])
-    is_first = not await connection.fetchval(_WAS_PUBLISHED, profile["sensor_id"], profile["id"])
+    sensor_id, profile_id = profile["sensor_id"], profile["id"]
+    is_first = split is None and not await connection.fetchval(_WAS_PUBLISHED, sensor_id, profile_id)
     start = in_force_from(asked, now, is_first=is_first)
-    return await _activate(connection, profile["sensor_id"], profile["id"], start, published_by, now)
+    return await _activate(connection, sensor_id, profile_id, start, published_by, now, is_split=split is not None)
 
 
 async def deprecate(connection: Connection, profile: Row, now: datetime) -> bool:
@@ -157,10 +169,12 @@ async def activate_scheduled(connection: Connection, now: datetime) -> list[tupl
     if not await connection.fetchval(_IS_DUE, now):
         return []
     await lock_catalogue(connection)
-    return [
-        (row["project_id"], await _activate(connection, row["sensor_id"], row["id"], row["valid_from"], None, now))
-        for row in await connection.fetch(_DUE, now)
-    ]
+    activated = []
+    for row in await connection.fetch(_DUE, now):
+        sensor_id, profile_id, start, is_split = row["sensor_id"], row["id"], row["valid_from"], row["is_split"]
+        published = await _activate(connection, sensor_id, profile_id, start, None, now, is_split=is_split)
+        activated.append((row["project_id"], published))
+    return activated
 
 
 async def _activate(
@@ -170,8 +184,14 @@ async def _activate(
     valid_from: datetime | None,
     published_by: UUID | None,
     now: datetime,
+    *,
+    is_split: bool,
 ) -> Published:
-    rows = await connection.fetch(_DEPRECATE, sensor_id, profile_id, valid_from or now)
+    """Put a profile in force: in place of the default one, or of the splits that nothing else is left to."""
     await connection.execute(_ACTIVATE, profile_id, valid_from, published_by, now)
+    if is_split:
+        taken = await splits.take_over(connection, sensor_id, profile_id, valid_from or now)
+        return Published(sensor_id, profile_id, taken)
+    rows = await connection.fetch(_DEPRECATE, sensor_id, profile_id, valid_from or now)
     await connection.execute(_SET_ACTIVE, sensor_id, profile_id, now)
     return Published(sensor_id, profile_id, [row["id"] for row in rows])

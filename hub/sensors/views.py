@@ -15,6 +15,9 @@ from hub.telemetry.moments import Moment
 from shared.errors import ProfileError
 from shared.profiles import compile_profile
 
+SPLIT_MAX = 1000
+"""Runs or sessions that one profile may be split off for."""
+
 Word = Annotated[str, AfterValidator(storable), StringConstraints(max_length=200)]
 Version = Annotated[
     str, AfterValidator(storable), StringConstraints(strip_whitespace=True, min_length=1, max_length=100)
@@ -43,10 +46,33 @@ class NewProfile(Body):
         return self
 
 
+def _distinct(ids: list[UUID]) -> list[UUID]:
+    if len(set(ids)) < len(ids):
+        raise ValueError("names something twice")
+    return ids
+
+
+SplitIds = Annotated[list[UUID], Field(min_length=1, max_length=SPLIT_MAX), AfterValidator(_distinct)]
+
+
+class Split(Body):
+    """What a profile is to hold for, beside the sensor's default one: either runs or sessions."""
+
+    run_ids: SplitIds | None = Field(None, description="All sessions of these runs, those too that start later.")
+    capture_session_ids: SplitIds | None = None
+
+    @model_validator(mode="after")
+    def _is_either(self) -> Split:
+        if (self.run_ids is None) == (self.capture_session_ids is None):
+            raise ValueError("takes either run_ids or capture_session_ids")
+        return self
+
+
 class Publication(Body):
     """How to publish; all of it may be left out."""
 
     valid_from: Moment | None = Field(None, description="From when it is in force; in the future, it is scheduled.")
+    split: Split | None = Field(None, description="Hold for readings of these only; the default profile stays active.")
 
 
 class NewSensor(Body):
@@ -166,6 +192,13 @@ class ProjectIds(BaseModel):
     project_ids: list[UUID]
 
 
+class SplitView(BaseModel):
+    """What a profile holds for; one of the lists is empty."""
+
+    run_ids: list[UUID]
+    capture_session_ids: list[UUID]
+
+
 class ProfileView(BaseModel):
     """A conversion profile."""
 
@@ -181,6 +214,7 @@ class ProfileView(BaseModel):
     published_by: UUID | None
     created_at: datetime
     published_at: datetime | None
+    split: SplitView | None = Field(description="Null for one that holds whatever the run and session: the default.")
 
 
 class Profiles(BaseModel):
