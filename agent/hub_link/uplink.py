@@ -1,4 +1,4 @@
-"""From the spool to the hub: reads ahead, sends within the hub's window, acts on its acknowledgements.
+"""From the spool to the hub: sends within the hub's window, acts on its acknowledgements.
 
 One uplink lives as long as the agent; `run` is one connection. What is in flight stays so from one to the next and is
 then sent again first. Live values share the line: messages are as large as the broker confirms in a quarter of a
@@ -8,19 +8,18 @@ second, and only `MESSAGES_AT_ONCE` are on the way, so that a backlog never keep
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
 
 from agent.hub_link.claims import RANGES_MAX, Claims
+from agent.hub_link.disk import Disk
 from agent.hub_link.flight import Flight, Window
-from agent.hub_link.handover import Handover
+from agent.hub_link.read_ahead import ReadAhead
+from agent.hub_link.wake import set_within
 from agent.logging import event_log
 from agent.spool.batch import StoredBatch
-from agent.spool.connection import SpoolDamaged
 from agent.spool.reader import SpoolReader
 from agent.spool.writer import SpoolWriter
 from shared.errors import SpoolUnavailable
@@ -28,12 +27,10 @@ from shared.messages import Ack, EpochRange, Refusal
 from shared.wire import MESSAGE_BYTES_MAX
 
 MESSAGES_AT_ONCE = 4
-READ_BYTES_MAX = 1024 * 1024
 MARKS_EVERY_S = 0.2
 HOUSEKEEPING_EVERY_S = 5.0
 LATER_S = 5.0
 DICTIONARY_EVERY_S = 1.0
-SPOOL_RETRY_S = 1.0
 MESSAGE_BYTES_FIRST = 32 * 1024
 MESSAGE_BYTES_MIN = 4 * 1024
 QUICK_S, SLOW_S = 0.1, 0.25
@@ -42,7 +39,6 @@ CORRUPT_RETRIES = 3
 _SILENT = "the hub acknowledges nothing; check that it runs and that the broker lets this agent publish"
 
 Publish = Callable[[bytes], Awaitable[None]]
-T = TypeVar("T")
 
 _log = event_log("uplink")
 
@@ -62,27 +58,23 @@ class Uplink:
         self.claims = Claims()
         """What the hub's database is said to hold."""
         self._claims_read = False
-        self.error = ""
-        """What keeps batches from being delivered, for the operator; empty if nothing does."""
         self._writer = writer
-        self._reader = SpoolReader(writer.path)
-        self._reading = asyncio.Lock()
-        self._executor = executor
+        self._disk = Disk(writer, executor)
+        self._changed = asyncio.Event()
+        self._ahead = ReadAhead(writer, self._disk, self.window, self._changed.set)
         self._silence_s = silence_s
+        self._silence = ""
         self._hello = hello
         self._greeted = False
-        self._after_id = 0
-        self._behind = False  # the spool may hold more than was read
-        self._reading_ahead = False
-        self._rewinds = writer.rewinds
         self._message_bytes = MESSAGE_BYTES_FIRST
         self._dictionary_sent_s: dict[bytes, float] = {}
         self._heard_s = time.monotonic()
-        self._taken = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._handover = Handover(self._wake)
-        self._changed = asyncio.Event()
         self._marked = asyncio.Event()
+
+    @property
+    def error(self) -> str:
+        """What keeps batches from being delivered, for the operator; empty if nothing does."""
+        return self._ahead.error or self._silence
 
     async def run(self, publish: Publish) -> None:
         """Deliver over one connection until cancelled, or until `publish` fails.
@@ -90,31 +82,24 @@ class Uplink:
         Args:
             publish: sends one message and returns when the broker has confirmed it.
         """
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        self._writer.on_append = self._handover.offer
         self.window.all_due()
         self._message_bytes = MESSAGE_BYTES_FIRST
         self._heard_s, self._greeted = time.monotonic(), False
-        self._taken.set()
-        try:
-            await self._read_claims()
-            await self._send_clock_records()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read_ahead(), name="uplink reader")
-                group.create_task(self._mark(), name="uplink marks")
-                group.create_task(self._watch(), name="uplink watch")
-                group.create_task(self._send(publish, group), name="uplink sender")
-        finally:
-            self._writer.on_append = None
+        await self._read_claims()
+        await self._send_clock_records()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ahead.run(), name="uplink reader")
+            group.create_task(self._mark(), name="uplink marks")
+            group.create_task(self._watch(), name="uplink watch")
+            group.create_task(self._send(publish, group), name="uplink sender")
 
     async def close(self) -> None:
         """Commit what is known to be acknowledged and close the files."""
         try:
-            await self._on_disk(self._writer.flush)
+            await self._disk.flush()
         except SpoolUnavailable as error:
             _log.warning("spool_not_flushed", error=error)
-        await self._on_disk(self._reader.close)
+        await self._disk.close()
 
     async def drained(self) -> None:
         """Returns when nothing waits for an acknowledgement."""
@@ -125,10 +110,10 @@ class Uplink:
     async def acknowledged(self, ack: Ack) -> None:
         """Act on what the hub says. Raises: SpoolUnavailable when the disk cannot be read."""
         now_s = time.monotonic()
-        self._heard_s, self._greeted, self.error = now_s, False, ""
+        self._heard_s, self._greeted, self._silence = now_s, False, ""
         if self._writer.meet(ack.incarnation):
             self.claims.clear()
-            await self._on_disk(self._writer.flush)
+            await self._disk.flush()
         self.window.grant(ack.window_batches)
         for some in ack.acked:
             epoch = bytes.fromhex(some.epoch)
@@ -145,10 +130,10 @@ class Uplink:
         for name in ack.dictionary:
             await self._send_dictionary(bytes.fromhex(name))
         self._marked.set()
-        if self.window.waiting or self._behind or ack.refused:
+        if self.window.waiting or self._ahead.is_behind or ack.refused:
             self._changed.set()
         if ack.later:
-            self._taken.set()  # the reader has to know when they are due
+            self._ahead.look()  # the reader has to know when they are due
 
     async def _refused(self, refusal: Refusal) -> None:
         flight = self.window.refuse(bytes.fromhex(refusal.epoch), refusal.seq)
@@ -162,9 +147,9 @@ class Uplink:
         self._writer.let_go((batch.id,))
         if refusal.reason == "conflict":
             self._writer.marks.relabel(batch.id, batch.epoch, batch.seq)
-            await self._on_disk(self._writer.flush)
+            await self._disk.flush()
             self.window.park_ids((batch.id,), 0.0)
-            self._taken.set()
+            self._ahead.look()
         else:
             self._writer.marks.quarantine(batch.id, refusal.reason)
 
@@ -173,29 +158,29 @@ class Uplink:
         for some in ranges:
             epoch = bytes.fromhex(some.epoch)
             self._writer.let_go(self.window.park(epoch, some.first, some.last, 0.0))
-            ids += await self._read(partial(SpoolReader.ids_of, epoch=epoch, first=some.first, last=some.last))
+            ids += await self._disk.read(partial(SpoolReader.ids_of, epoch=epoch, first=some.first, last=some.last))
         for batch_id in ids:
             self._writer.marks.add_physical(batch_id)
         self.window.park_ids(ids, 0.0)
-        await self._on_disk(self._writer.flush)
-        self._taken.set()
+        await self._disk.flush()
+        self._ahead.look()
 
     async def _send_dictionary(self, epoch: bytes) -> None:
         now_s = time.monotonic()
         if now_s - self._dictionary_sent_s.get(epoch, float("-inf")) < DICTIONARY_EVERY_S:
             return
         self._dictionary_sent_s[epoch] = now_s
-        batches = await self._read(lambda reader: reader.dictionary(epoch))
+        batches = await self._disk.read(lambda reader: reader.dictionary(epoch))
         if not batches:
             _log.error("dictionary_not_held", epoch=epoch.hex())
         for batch in batches:
             self.window.flights.pop((batch.epoch, batch.seq), None)
-        self._add(batches, first=True)
+        self._ahead.add(batches, first=True)
 
     async def _send_clock_records(self) -> None:
         """Ahead of all others: the hub places the times of everything that follows by them."""
         try:
-            self._add(await self._read(SpoolReader.clock_records), first=True)
+            self._ahead.add(await self._disk.read(SpoolReader.clock_records), first=True)
         except SpoolUnavailable as error:
             _log.warning("spool_not_read", error=error)
 
@@ -204,115 +189,12 @@ class Uplink:
         if self._claims_read:
             return
         try:
-            for epoch, first, last in await self._read(lambda reader: reader.acknowledged(RANGES_MAX)):
+            for epoch, first, last in await self._disk.read(lambda reader: reader.acknowledged(RANGES_MAX)):
                 self.claims.add(EpochRange(epoch.hex(), first, last))
         except SpoolUnavailable as error:
             _log.warning("spool_not_read", error=error)
             return
         self._claims_read = True
-
-    def _add(self, batches: Sequence[StoredBatch], *, first: bool = False) -> None:
-        self.window.add(batches, first=first)
-        self._changed.set()
-
-    async def _read_ahead(self) -> None:
-        while True:
-            self._taken.clear()
-            self._reading_ahead = True
-            try:
-                if not self._take_handed():
-                    while await self._read_page():
-                        pass
-            except SpoolUnavailable as error:
-                self.error = str(error)
-                _log.error("spool_not_read", error=error)
-                await asyncio.sleep(SPOOL_RETRY_S)
-                continue
-            finally:
-                self._reading_ahead = False
-            due_s = min(self.window.parked.values(), default=None)
-            await _wait(self._taken, None if due_s is None else due_s - time.monotonic())
-
-    def _handed(self) -> None:
-        if self._reading_ahead or not self._take_handed():
-            self._taken.set()
-
-    def _take_handed(self) -> bool:
-        """Take what the writer has handed over, if it follows what was read last. Returns: whether that is all."""
-        batches, missed = self._handover.take()
-        if not batches:
-            return False
-        caught_up = batches[0].id == self._after_id + 1 and not self._behind and self._rewinds == self._writer.rewinds
-        if caught_up and len(batches) <= self.window.room and not self.window.parked:
-            self._add(batches)
-            self._after_id = self._reader.last_id = batches[-1].id
-            return not missed
-        self._writer.let_go([batch.id for batch in batches if batch.id > self._after_id])  # the others were read
-        return False
-
-    async def _read_page(self) -> bool:
-        """Read some more ahead. Returns: whether there may be still more, and room for it."""
-        if self._rewinds != self._writer.rewinds:
-            self._rewinds = self._writer.rewinds
-            self._after_id = self._reader.last_id = 0
-            self._writer.let_go(self.window.drop_waiting())
-            await self._on_disk(self._reader.close)
-        due = self.window.unpark(time.monotonic(), max(self.window.room, 1))
-        if due:
-            self._add(await self._held(lambda reader: reader.by_id(due)), first=True)
-        room, after_id = self.window.room, self._after_id
-        if not self.window.is_hungry:
-            self._behind = True
-            return False
-        page = await self._held(lambda reader: reader.pending(after_id, limit=room, bytes_max=READ_BYTES_MAX))
-        self._add(page)
-        self._after_id = max(after_id, self._reader.last_id)
-        self._behind = not self._reader.exhausted
-        return self._behind
-
-    async def _held(self, read: Callable[[SpoolReader], list[StoredBatch]]) -> list[StoredBatch]:
-        """Read batches that the quota cannot drop any more: held first, then looked at once more if it dropped some."""
-
-        def read_and_hold() -> list[StoredBatch]:
-            before = self._writer.drops
-            batches = read(self._reader)
-            for batch_id in self._reader.corrupt:
-                self._writer.marks.quarantine_corrupt(batch_id)
-            new = [batch.id for batch in batches]
-            if new and self._writer.hold(new) != before:
-                left = self._reader.still_pending(new)
-                batches = [batch for batch in batches if batch.id in left]
-                self._writer.let_go(set(new) - left)
-            return batches
-
-        async with self._reading:
-            return await self._from_disk(read_and_hold)
-
-    async def _read(self, read: Callable[[SpoolReader], T]) -> T:
-        async with self._reading:
-            return await self._from_disk(lambda: read(self._reader))
-
-    async def _from_disk(self, read: Callable[[], T]) -> T:
-        """Read. A file that turns out to be damaged is replaced, and the next call reads the new one.
-
-        Raises: SpoolUnavailable.
-        """
-        try:
-            return await self._on_disk(read)
-        except SpoolDamaged as error:
-            damage = error
-            await self._on_disk(self._reader.close)
-            if self._rewinds == self._writer.rewinds:  # else it was the old file, which has been replaced already
-                await self._on_disk(lambda: self._writer.damaged(damage))
-            raise
-
-    async def _on_disk(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-    def _wake(self) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop has ended; what was taken stays in the spool
-            self._loop.call_soon_threadsafe(self._handed)
 
     async def _send(self, publish: Publish, group: asyncio.TaskGroup) -> None:
         """Hand out what is due, `MESSAGES_AT_ONCE` at a time."""
@@ -322,12 +204,12 @@ class Uplink:
             self._changed.clear()
             now_s = time.monotonic()
             message = self.window.next_message(now_s, self._message_bytes)
-            if self._behind and self.window.is_hungry:
-                self._taken.set()
+            if self._ahead.is_behind and self.window.is_hungry:
+                self._ahead.look()
             if not message:
                 slots.release()
                 due_s = self.window.next_due_s()
-                await _wait(self._changed, None if due_s is None else due_s - now_s)
+                await set_within(self._changed, None if due_s is None else due_s - now_s)
                 continue
             group.create_task(self._send_one(publish, message, slots), name="uplink message")
 
@@ -349,15 +231,15 @@ class Uplink:
     async def _mark(self) -> None:
         """Commit acknowledgements that no append has carried along, and look after the spool now and then."""
         while True:
-            await _wait(self._marked, HOUSEKEEPING_EVERY_S)
+            await set_within(self._marked, HOUSEKEEPING_EVERY_S)
             self._marked.clear()
             await asyncio.sleep(MARKS_EVERY_S)
             try:
-                await self._on_disk(self._writer.flush)
+                await self._disk.flush()
             except SpoolUnavailable as error:
                 _log.warning("spool_not_flushed", error=error)
-            if self._rewinds != self._writer.rewinds:
-                self._taken.set()
+            if self._disk.is_rewound:
+                self._ahead.look()
 
     async def _watch(self) -> None:
         """Give up what stays unanswered while others pass; notice a hub that answers nothing at all."""
@@ -370,21 +252,9 @@ class Uplink:
             now_s = time.monotonic()
             if not self.window.flights:
                 self._heard_s = now_s
-            elif now_s - self._heard_s > 2 * self._silence_s and not self.error:
-                self.error = _SILENT
+            elif now_s - self._heard_s > 2 * self._silence_s and not self._silence:
+                self._silence = _SILENT
                 _log.error("hub_silent", seconds=round(now_s - self._heard_s))
             elif now_s - self._heard_s > self._silence_s and not self._greeted:
                 self._greeted = True
                 self._hello()
-
-
-async def _wait(event: asyncio.Event, timeout_s: float | None) -> None:
-    """Until the event is set, which after so long it is."""
-    if timeout_s is None:
-        await event.wait()
-        return
-    alarm = asyncio.get_running_loop().call_later(max(timeout_s, 0.0), event.set)
-    try:
-        await event.wait()
-    finally:
-        alarm.cancel()
