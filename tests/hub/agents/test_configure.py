@@ -10,14 +10,18 @@ from uuid import UUID
 
 from hub.agents.configure import Configurator, fitting
 from hub.database.ids import uuid7
-from hub.database.pool import transaction
+from hub.database.pool import Pool, transaction
+from hub.telemetry.moments import to_us
 from shared import messages
 from shared.clock import AnchoredClock
 from shared.errors import LinkUnavailable
 from shared.messages import Binding, Config, Profile
 from tests.fixtures.readings import Bench, bench
+from tests.hub.recalculation.test_tasks import draft, path
+from tests.hub.sessions.agents import Delivery
+from tests.hub.sessions.conftest import Lab, lab
 
-__all__ = ["bench"]
+__all__ = ["bench", "lab"]
 
 
 class Link:
@@ -51,8 +55,8 @@ class Link:
 
 
 @asynccontextmanager
-async def _configuring(bench: Bench, link: Link) -> AsyncIterator[Configurator]:
-    configurator = Configurator(bench.pool, link, AnchoredClock())
+async def _configuring(pool: Pool, link: Link) -> AsyncIterator[Configurator]:
+    configurator = Configurator(pool, link, AnchoredClock())
     task = asyncio.create_task(configurator.run())
     try:
         yield configurator
@@ -94,7 +98,7 @@ async def _publish_profile(bench: Bench, sensor_id: UUID) -> UUID:
 async def test_a_published_profile_reaches_the_agent_with_a_higher_generation(bench: Bench) -> None:
     sensor_id, link = await bench.sensor(), Link()
     agent_id = await _agent(bench, sensor_id)
-    async with _configuring(bench, link):
+    async with _configuring(bench.pool, link):
         before = await link.until(agent_id, lambda config: bool(config.bindings))
         assert before.bindings == [Binding("oven", sensor_id)]
         await asyncio.sleep(0.3)
@@ -108,7 +112,7 @@ async def test_a_published_profile_reaches_the_agent_with_a_higher_generation(be
 async def test_a_name_whose_sensor_is_gone_stays_deleted(bench: Bench) -> None:
     sensor_id, link = await bench.sensor(), Link()
     agent_id = await _agent(bench, sensor_id)
-    async with _configuring(bench, link):
+    async with _configuring(bench.pool, link):
         await link.until(agent_id, lambda config: bool(config.bindings))
         async with transaction(bench.pool) as connection:
             await connection.execute("delete from sensors")
@@ -119,7 +123,7 @@ async def test_a_name_whose_sensor_is_gone_stays_deleted(bench: Bench) -> None:
 async def test_everything_is_published_anew_when_the_broker_is_back(bench: Bench) -> None:
     link = Link()
     agent_id = await _agent(bench)
-    async with _configuring(bench, link):
+    async with _configuring(bench.pool, link):
         first = await link.until(agent_id, lambda _: True)
         link.retained.clear()
         for callback in link.connected:
@@ -132,7 +136,7 @@ async def test_what_could_not_be_published_is_published_later(bench: Bench) -> N
     link = Link()
     link.away = True
     agent_id = await _agent(bench)
-    async with _configuring(bench, link) as configurator:
+    async with _configuring(bench.pool, link) as configurator:
         configurator.touch([agent_id])
         await asyncio.sleep(0.3)
         link.away = False
@@ -144,7 +148,7 @@ async def test_retired_agents_are_left_alone(bench: Bench) -> None:
     retired, other = await _agent(bench), await _agent(bench)
     async with transaction(bench.pool) as connection:
         await connection.execute("update agents set status = 'retired' where id = $1", retired)
-    async with _configuring(bench, link) as configurator:
+    async with _configuring(bench.pool, link) as configurator:
         configurator.touch([retired])
         await link.until(other, lambda _: True)
     assert len(link.retained) == 1
@@ -164,7 +168,7 @@ async def test_an_agent_is_told_of_a_session_until_it_has_taken_all_up_to_its_en
     sensor_id, link, session_id = await bench.sensor("oven"), Link(), uuid7()
     agent_id = await _agent(bench, sensor_id)
     stopped = datetime.now(UTC)
-    async with _configuring(bench, link) as configurator:
+    async with _configuring(bench.pool, link) as configurator:
         assert (await link.until(agent_id, lambda config: bool(config.bindings))).windows == []
         await _session(bench, session_id, sensor_id, stopped - timedelta(minutes=1))
         (open_one,) = (await link.until(agent_id, lambda config: bool(config.windows))).windows
@@ -211,3 +215,31 @@ async def _session(bench: Bench, session_id: UUID, sensor_id: UUID, started: dat
             sensor_id,
             started,
         )
+
+
+async def test_agents_are_told_of_the_sessions_that_a_profile_was_split_off_for(lab: Lab) -> None:
+    oven = await lab.sensor("oven")
+    default, off = await draft(lab, oven, "default", 2.0), await draft(lab, oven, "split", 10.0)
+    run = await lab.run((oven,))
+    await lab.owner.post(f"{path(oven)}/{default}/publish")
+    body = {"split": {"run_ids": [run]}, "valid_from": "2026-03-02T12:00:00Z"}
+    assert (await lab.owner.post(f"{path(oven)}/{off}/publish", json=body)).status_code == 200
+    delivery, link = Delivery(lab.hub, lab.project), Link()
+    await delivery.enrol("oven")
+
+    def stretches(config: Config) -> list[tuple[str, int | None, int | None]]:
+        return [(str(one.id), one.valid_from_us, one.valid_to_us) for one in config.bindings[0].profiles]
+
+    async with _configuring(lab.hub.services.pool, link):
+        before = await link.until(delivery.agent.id, lambda config: bool(config.bindings))
+        assert stretches(before) == [(default, None, None)]
+        session = await lab.started(run)
+        started_us = to_us(datetime.fromisoformat(session["started_at"]))
+        told = await link.until(delivery.agent.id, lambda config: len(config.bindings[0].profiles) == 2)
+        assert stretches(told) == [(off, started_us, None), (default, None, None)]
+        stopped = (await lab.owner.post(f"{lab.path(session)}/stop")).json()
+        stopped_us = to_us(datetime.fromisoformat(stopped["stopped_at"]))
+        told = await link.until(
+            delivery.agent.id, lambda config: config.bindings[0].profiles[0].valid_to_us is not None
+        )
+        assert stretches(told) == [(off, started_us, stopped_us), (default, None, None)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,47 @@ def test_a_timeline_agrees_with_asking_every_term(terms: list[tuple[int, int, in
     holding = [term for term in listed if term.from_us <= at < term.to_us]
     expected = max(holding, key=lambda term: term.from_us).profile if holding else 0
     assert Timeline(listed).at(np.array([at])).tolist() == [expected]
+
+
+KINDS = st.sampled_from(["default", "split", "ruling"])
+TERMS = st.lists(st.tuples(KINDS, st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)), max_size=10)
+
+
+def _said(listed: list[Term], at: int) -> int:
+    """What holds at a time, asked in the words of the rule."""
+    there = [term for term in listed if term.from_us <= at < term.to_us]
+    rulings = [term for term in there if term.is_ruling]
+    splits = [term for term in there if term.is_split]
+    defaults = [term for term in there if not term.is_ruling and not term.is_split]
+    latest = max(term.from_us for term in defaults) if defaults else None
+    speaks = splits[-1] if splits else next((term for term in defaults if term.from_us == latest), None)
+    if not rulings:
+        return speaks.profile if speaks else 0
+    if not splits:  # of defaults, only what was published since can take it back
+        since = [term for term in defaults if term.decided_us > rulings[-1].decided_us]
+        latest = max(term.from_us for term in since) if since else None
+        speaks = next((term for term in since if term.from_us == latest), None)
+    taken_back = speaks is not None and speaks.decided_us > rulings[-1].decided_us
+    return speaks.profile if speaks and taken_back else rulings[-1].profile
+
+
+@given(TERMS, st.lists(st.integers(-5, 70), min_size=1))
+def test_splits_hold_over_defaults_and_rulings_over_what_was_decided_before(
+    drawn: list[tuple[str, int, int, int]], times: list[int]
+) -> None:
+    listed = [
+        Term(place, start, start + length, decided, is_ruling=kind == "ruling", is_split=kind == "split")
+        for place, (kind, start, length, decided) in enumerate(drawn, start=1)
+    ]
+    assert Timeline(listed).at(np.array(times)).tolist() == [_said(listed, at) for at in times]
+
+
+def test_a_sensor_of_ten_thousand_sessions_has_a_timeline_at_once() -> None:
+    windows = [Term(2, 10 * number, 10 * number + 5, 7, is_split=True) for number in range(10_000)]
+    began_s = time.perf_counter()
+    timeline = Timeline([Term(1), *windows])
+    assert time.perf_counter() - began_s < 5
+    assert timeline.at(np.array([-1, 4, 5, 99_994, 99_995])).tolist() == [1, 2, 1, 2, 1]
 
 
 @given(st.dictionaries(st.integers(1, 2**32 - 1), st.integers(0, 1000), max_size=50), st.integers(0, 2**32 - 1))
