@@ -13,6 +13,9 @@ from agent.spool.wal_index import INDEX_SUFFIX, committed_frames
 from shared.errors import SpoolUnavailable
 
 LOG_SUFFIX = "-wal"
+BEFORE_SUFFIX = "-before"
+"""Of the file with the pages that merging has overwritten, as they were: each behind its number, big-endian."""
+NUMBER_BYTES = 4
 
 
 def verify(path: Path) -> bool:
@@ -40,12 +43,14 @@ def verify(path: Path) -> bool:
 
 def merge(path: Path) -> None:
     """Put every sound page of the log into the file, through the last commit, as a checkpoint would that does not stop
-    at damage. Repeatable: the log stays as it is.
+    at damage. Repeatable: the log stays as it is, and what is overwritten is kept: where the newest frame of a page has
+    rotted, and SQLite had merged it before, an older one takes the place of a newer page.
 
     Raises: OSError.
     """
     found = _examined(path)
     if found is not None and found.committed:
+        _keep_pages(_beside(path, LOG_SUFFIX), found, path)
         _write_pages(_beside(path, LOG_SUFFIX), found, path)
 
 
@@ -57,6 +62,24 @@ def _examined(path: Path) -> Survey | None:
     salts = found.header.salts if found.header.sound else None
     committed = committed_frames(_beside(path, INDEX_SUFFIX), salts)
     return replace(found, committed=max(found.committed, committed))
+
+
+def _keep_pages(log: Path, found: Survey, path: Path) -> None:
+    """Once: what is in the file after an interrupted attempt is not what had been there."""
+    before = _beside(path, BEFORE_SUFFIX)
+    if before.exists():
+        return
+    with log.open("rb") as source:
+        numbers = {number for some in frames(source, found.header) for number, _ in some.pages(found.committed)}
+    unfinished = _beside(path, f"{BEFORE_SUFFIX}.new")
+    with path.open("rb") as file, unfinished.open("wb") as kept:
+        for number in sorted(numbers):
+            file.seek((number - 1) * found.header.page_size)
+            if len(page := file.read(found.header.page_size)) == found.header.page_size:
+                kept.write(number.to_bytes(NUMBER_BYTES, "big") + page)
+        kept.flush()
+        os.fsync(kept.fileno())
+    unfinished.rename(before)
 
 
 def _write_pages(log: Path, found: Survey, path: Path) -> None:

@@ -1,12 +1,12 @@
 """What can still be read of a damaged spool goes into a new one; the damaged file is moved aside, never deleted.
 
 Every batch carries its identity and checksum inside, so `contents` alone is enough, and where that cannot be walked,
-the file's bytes are (agent.spool.carve). What `batches` says beside it (above all: what was acknowledged) is used where
-it is readable. A batch wrongly offered again does no harm. What is missing goes into a gap record by its identity; the
-hub knows which of these it has stored before.
+the bytes of the file and of its log are (agent.spool.carve). What `batches` says beside it (above all: what was
+acknowledged) is used where it is readable. A batch wrongly offered again does no harm. What is missing goes into a gap
+record by its identity; the hub knows which of these it has stored before.
 
 The sound pages of the write-ahead log are first merged into the moved file by hand (agent.spool.merge), because SQLite
-would stop at the first rotten one; the log itself stays as it was found.
+would stop at the first rotten one; the log itself stays as it was found, and what merging overwrites is kept.
 
 Until all is done the folder holds a file `unsaved`, and the new spool grows inside it. It takes its place by being
 renamed, with the gap record in it. Interrupted at any moment, by whatever, saving begins again from the moved file.
@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from agent.spool.batch import Standing
-from agent.spool.carve import carve, carve_log
+from agent.spool.carve import carve
 from agent.spool.connection import connect
 from agent.spool.merge import LOG_SUFFIX, merge
 from agent.spool.store import Epoch, Row, Store
@@ -140,9 +140,8 @@ def _save(damaged: Path, store: Store) -> set[tuple[bytes, int]]:
         target = _Target(db, store)
         for chunk in _chunks(_contents(db)):
             target.write(chunk)
-        for found in (carve(damaged), carve_log(damaged.with_name(damaged.name + LOG_SUFFIX), damaged)):
-            for chunk in _chunks((0, content) for content in found):
-                target.write(chunk)
+        for chunk in _chunks((0, content) for content in carve(damaged, target.saved)):
+            target.write(chunk)
         target.let_go_again()
         return target.saved
 

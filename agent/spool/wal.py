@@ -180,7 +180,7 @@ def _walk(file: BinaryIO, header: Header) -> Survey:
 
 def _guesses(file: BinaryIO, header: Header, database: Path) -> Iterator[Header]:
     """What a damaged header may have said; the salts are those of the first frame that fits the one before it."""
-    for page_size in {header.page_size, _page_size(database)} & set(_PAGE_SIZES):
+    for page_size in {header.page_size, page_size_of(database)} & set(_PAGE_SIZES):
         for order in "<>":
             guess = replace(header, page_size=page_size, order=order, salts=b"")
             salts = next(
@@ -189,7 +189,7 @@ def _guesses(file: BinaryIO, header: Header, database: Path) -> Iterator[Header]
             yield replace(guess, salts=salts)
 
 
-def _page_size(database: Path) -> int:
+def page_size_of(database: Path) -> int:
     """As the file's own header says (https://www.sqlite.org/fileformat2.html#page_size)."""
     if not database.is_file():
         return _PAGE_SIZE_DEFAULT
