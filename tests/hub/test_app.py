@@ -145,7 +145,7 @@ ODD_BODIES = (
     (b"[" * 100_000, 400),
     (b'{"name": ' + b"[" * 400 + b"]" * 400 + b"}", 422),
     (b'{"name": "' + b"x" * 201 + b'"}', 422),
-    (b'{"name": "x", "description": null}', 422),
+    (b'{"name": "x", "description": 1}', 422),
 )
 
 
