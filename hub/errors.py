@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -204,3 +205,9 @@ def _scalar_text(text: str) -> str:
 
 def _sentence(error: HTTPException) -> str:
     return str(error.detail) or HTTPStatus(error.status_code).phrase
+
+
+def require_same(field: str, given: UUID | None, actual: UUID) -> None:
+    """See that an id in a body is the one that the path leads to. Raises: Problem 422."""
+    if given not in (None, actual):
+        raise invalid(field, "is not that of the path")

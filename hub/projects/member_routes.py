@@ -17,7 +17,7 @@ from hub.access import store as people
 from hub.access.identity import CurrentUser, Role, TokenScope, require_role, require_scope
 from hub.access.rules import OWNER, VIEWER, rule
 from hub.database.pool import Connection, acquire
-from hub.errors import conflict, invalid, not_found
+from hub.errors import conflict, invalid, not_found, require_same
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import NewEvent, SubjectType
 from hub.projects import store
@@ -38,6 +38,7 @@ async def list_members(services: CurrentServices, project_id: UUID) -> Members:
 @router.post("", status_code=201, response_model=MemberView, dependencies=[rule(OWNER)])
 async def add_member(changes: CurrentChanges, user: CurrentUser, project_id: UUID, body: NewMember) -> Response:
     """Let someone join."""
+    require_same("project_id", body.project_id, project_id)
 
     async def create(change: Change) -> MemberView:
         await _lock(change.connection, project_id, user.id, Role.OWNER)
@@ -75,6 +76,7 @@ async def set_role(
     changes: CurrentChanges, user: CurrentUser, project_id: UUID, user_id: UUID, body: RoleChange
 ) -> MemberView:
     """Give a member another role. The last owner stays one."""
+    require_same("project_id", body.project_id, project_id)
     with _heirs_name():
         async with changes.begin() as change:
             owner_id = await _lock(change.connection, project_id, user.id, Role.OWNER)

@@ -15,6 +15,7 @@ from hub.access.identity import CurrentUser, Role, require_role
 from hub.access.policies import UNDECIDED, LateData
 from hub.access.rules import OWNER, VIEWER, rule
 from hub.database.pool import Connection, acquire
+from hub.errors import require_same
 from hub.etags import IfMatch, etag, require_match
 from hub.events.change import CurrentChanges
 from hub.events.event import NewEvent, SubjectType
@@ -57,6 +58,7 @@ class PoliciesChange(Body):
     retention_days: Annotated[int, Field(strict=True, ge=0, le=36_500)] | None = None
     clock_skew_s: Annotated[int, Field(strict=True, ge=0, le=31_536_000)] | None = None
     session_start_role: Role | None = None
+    project_id: UUID | None = Field(None, description="That of the path, if given.")
 
     @model_validator(mode="after")
     def _no_null(self) -> PoliciesChange:
@@ -85,13 +87,14 @@ async def change_policies(
     if_match: IfMatch = None,
 ) -> PoliciesView:
     """Decide; what is left out stays as it was decided."""
+    require_same("project_id", body.project_id, project_id)
     services = changes.services
     async with changes.begin() as change:
         await store.lock(change.connection, project_id)
         require_role(await people.role(change.connection, user.id, project_id), Role.OWNER, "project")
         before = await _view(services, change.connection, project_id)
         require_match(if_match, before.version)
-        wanted = before.model_copy(update=body.model_dump(exclude_unset=True))
+        wanted = before.model_copy(update=body.model_dump(exclude_unset=True, exclude={"project_id"}))
         await policies.decide(change.connection, project_id, wanted.model_dump(), change.now)
         view = await _view(services, change.connection, project_id)
         payload = view.model_dump(mode="json", exclude={"project_id", "hub"})

@@ -14,7 +14,7 @@ from hub.access.identity import CurrentUser, Role, require_role
 from hub.access.rules import OWNER, SIGNED_IN, VIEWER, rule
 from hub.database.ids import uuid7
 from hub.database.pool import Connection, acquire
-from hub.errors import conflict, not_found
+from hub.errors import conflict, not_found, require_same
 from hub.etags import IfMatch, etag, require_match
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import NewEvent, SubjectType
@@ -71,6 +71,7 @@ async def change_project(
     if_match: IfMatch = None,
 ) -> ProjectView:
     """Rename or describe a project."""
+    require_same("project_id", body.project_id, project_id)
     with _unique_name():
         async with changes.begin() as change:
             await store.lock(change.connection, project_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from hub.access.principals import Role
 from hub.fields import Body, Name, QueryText, Text
@@ -23,6 +23,7 @@ class ProjectChange(Body):
 
     name: Name | None = None
     description: Text | None = None
+    project_id: UUID | None = Field(None, description="That of the path, if given.")
 
 
 class ProjectView(BaseModel):
@@ -50,6 +51,7 @@ class NewMember(Body):
     user_id: UUID | None = None
     username: QueryText = ""
     role: Role = Role.VIEWER
+    project_id: UUID | None = Field(None, description="That of the path, if given.")
 
     @model_validator(mode="after")
     def _one_user(self) -> NewMember:
@@ -62,6 +64,7 @@ class RoleChange(Body):
     """The role to be."""
 
     role: Role
+    project_id: UUID | None = Field(None, description="That of the path, if given.")
 
 
 class MemberView(BaseModel):

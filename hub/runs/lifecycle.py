@@ -12,6 +12,7 @@ from hub.runs import store
 from hub.runs.rules import Timing, events_of, needs_idle_sessions
 from hub.runs.store import Row
 from hub.runs.views import RunView
+from hub.telemetry.moments import text_of
 
 
 async def enter(change: Change, run: Row, status: Status, *, reason: str = "") -> bool:
@@ -92,8 +93,8 @@ def _told(run: Row, status: Status, timing: Timing, reason: str) -> dict[str, An
     told = _named(run) | {
         "status": status,
         "previous_status": run["status"],
-        "started_at": timing.started_at and timing.started_at.isoformat(),
-        "finished_at": timing.finished_at and timing.finished_at.isoformat(),
+        "started_at": timing.started_at and text_of(timing.started_at),
+        "finished_at": timing.finished_at and text_of(timing.finished_at),
         "duration_seconds": timing.duration_seconds,
         "tags": list(run["tags"]),
     }

@@ -13,7 +13,7 @@ from hub.access.identity import CurrentUser, Role
 from hub.access.rules import EDITOR, VIEWER, rule
 from hub.database.ids import uuid7
 from hub.database.pool import Connection, acquire
-from hub.errors import conflict
+from hub.errors import conflict, require_same
 from hub.etags import IfMatch, etag, require_match
 from hub.events.change import Change, CurrentChanges
 from hub.experiments.access import find_experiment
@@ -26,7 +26,7 @@ from hub.runs import lists, store
 from hub.runs.access import find_run, lock_run
 from hub.runs.lifecycle import active_sessions_conflict, enter, record_created, record_run, record_tags
 from hub.runs.store import Row, RunFields
-from hub.runs.views import NewRun, RunChange, RunEvent, RunEvents, Runs, RunView, require_same
+from hub.runs.views import NewRun, RunChange, RunEvent, RunEvents, Runs, RunView
 from hub.services import CurrentServices
 
 router = APIRouter(prefix="/api/v1", tags=["runs"])
@@ -114,6 +114,7 @@ async def change_run(
     async with changes.begin() as change:
         row = await lock_run(change.connection, user, run_id)
         require_match(if_match, row["version"])
+        require_same("run_id", body.run_id, run_id)
         require_same("experiment_id", body.experiment_id, row["experiment_id"])
         require_same("project_id", body.project_id, row["project_id"])
         await _describe(change, row, body)

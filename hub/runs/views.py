@@ -8,7 +8,6 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from hub.errors import invalid
 from hub.events.event import ActorType
 from hub.experiments.fields import JsonObject, Tags, same_json
 from hub.experiments.rules import Status
@@ -67,6 +66,7 @@ class RunChange(Body):
     metadata: JsonObject | None = None
     status: Status | None = None
     auto_complete_after_minutes: Minutes | None = None
+    run_id: UUID | None = Field(None, description="The run's own id, if given.")
     experiment_id: UUID | None = Field(None, description="The run's, if given.")
     project_id: UUID | None = Field(None, description="The run's, if given.")
 
@@ -83,7 +83,7 @@ class RunChange(Body):
 
     def _said(self) -> set[str]:
         """The fields to write, tags and status left aside."""
-        named = self.model_fields_set - {"experiment_id", "project_id", "status", "tags"}
+        named = self.model_fields_set - {"run_id", "experiment_id", "project_id", "status", "tags"}
         return {name for name in named if name in _CAN_BE_NOTHING or getattr(self, name) is not None}
 
 
@@ -177,9 +177,3 @@ class RunEvents(BaseModel):
     total: int
     page: int
     page_size: int
-
-
-def require_same(field: str, given: UUID | None, actual: UUID) -> None:
-    """See that an id in a body is the one that the path leads to. Raises: Problem 422."""
-    if given not in (None, actual):
-        raise invalid(field, "is not that of the path")

@@ -12,7 +12,7 @@ from hub.access.identity import CurrentUser, Role, User
 from hub.access.policies import raw_hidden_from
 from hub.access.rules import EDITOR, OWNER, VIEWER, rule
 from hub.database.pool import Connection, acquire
-from hub.errors import invalid, not_found
+from hub.errors import invalid, not_found, require_same
 from hub.events.change import Change, CurrentChanges
 from hub.paging import Paging
 from hub.sensors import preview, profiles, splits, store
@@ -90,6 +90,7 @@ async def publish_profile(
     async with changes.begin() as change:
         await store.lock_catalogue(change.connection)
         sensor = await find_sensor(change.connection, user, sensor_id, Role.OWNER)
+        require_same("project_id", wanted.project_id, sensor["project_id"])
         draft = await _find(change.connection, profile_id, sensor_id)
         if wanted.split is not None:
             await splits.require_known(change.connection, sensor_id, user.id, wanted.split)

@@ -73,6 +73,7 @@ class Publication(Body):
 
     valid_from: Moment | None = Field(None, description="From when it is in force; in the future, it is scheduled.")
     split: Split | None = Field(None, description="Hold for readings of these only; the default profile stays active.")
+    project_id: UUID | None = Field(None, description="The sensor's primary one, if given.")
 
 
 class NewSensor(Body):

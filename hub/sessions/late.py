@@ -19,7 +19,7 @@ from hub.events.change import Change, begin_change
 from hub.events.event import HUB, NewEvent, PublicEvent, SubjectType
 from hub.sessions.store import Row
 from hub.telemetry.membership import IdRanges, of_sessions, series_of
-from hub.telemetry.moments import to_datetime
+from hub.telemetry.moments import text_of, to_datetime
 from hub.telemetry.scan import horizon
 from shared.clock import Clock
 
@@ -142,7 +142,7 @@ def _late_attached(session_id: UUID, session: Row, counted: Row) -> NewEvent:
         "ordinal_number": session["ordinal_number"],
         "status": session["status"],
         "attached_records": counted["attached"],
-        "time_from": counted["time_from"].isoformat(),
-        "time_to": counted["time_to"].isoformat(),
+        "time_from": text_of(counted["time_from"]),
+        "time_to": text_of(counted["time_to"]),
     }
     return NewEvent(PublicEvent.SESSION_LATE_ATTACHED, SubjectType.SESSION, session_id, session["project_id"], payload)

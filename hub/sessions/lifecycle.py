@@ -25,6 +25,7 @@ from hub.runs.lifecycle import start_run
 from hub.sessions import held, late, store
 from hub.sessions.rules import Opening, SessionStatus, checked_start, checked_stop, require_transition
 from hub.sessions.store import Row
+from hub.telemetry.moments import text_of
 
 HOLD, ATTACH = "hold", "attach"
 
@@ -207,6 +208,6 @@ async def _tell(change: Change, event_type: str, run_id: UUID, session_id: UUID,
 
 def _plain(payload: dict[str, Any]) -> dict[str, Any]:
     """As JSON has it."""
-    texts = {name: value.isoformat() for name, value in payload.items() if isinstance(value, datetime)}
+    texts = {name: text_of(value) for name, value in payload.items() if isinstance(value, datetime)}
     ids = {name: str(value) for name, value in payload.items() if isinstance(value, UUID)}
     return payload | texts | ids

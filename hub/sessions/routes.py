@@ -12,7 +12,7 @@ from hub.access.identity import CurrentUser, Role, require_role
 from hub.access.policies import policies_of
 from hub.access.rules import EDITOR, VIEWER, rule
 from hub.database.pool import acquire
-from hub.errors import invalid
+from hub.errors import invalid, require_same
 from hub.etags import etag
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import SubjectType
@@ -20,7 +20,7 @@ from hub.events.store import of_subject
 from hub.paging import Paging
 from hub.runs.access import find_run, lock_run
 from hub.runs.store import Row
-from hub.runs.views import RunEvent, RunEvents, require_same
+from hub.runs.views import RunEvent, RunEvents
 from hub.services import CurrentServices
 from hub.sessions import lifecycle, store
 from hub.sessions.rules import SessionStatus, opening_of
@@ -50,20 +50,23 @@ async def list_sessions(
 
 # Who may start one is the project's policy, so the rule asks for the least that a policy can ask for.
 @router.post("", status_code=201, response_model=SessionView, dependencies=[rule(VIEWER)])
-async def add_session(changes: CurrentChanges, user: CurrentUser, run_id: UUID, body: NewSession) -> Response:
+async def add_session(
+    changes: CurrentChanges, user: CurrentUser, run_id: UUID, body: NewSession | None = None
+) -> Response:
     """Start a session: now, unless the body says otherwise."""
+    wanted = body or NewSession()
 
     async def create(change: Change) -> SessionView:
         run = await lock_run(change.connection, user, run_id, Role.VIEWER)
         policies = (await policies_of(change.connection, [run["project_id"]]))[run["project_id"]]
         require_role(run["role"], policies.session_start_role, "run")
-        _check_place(body, run)
-        if body.initiated_by not in (None, user.id):
+        _check_place(wanted, run)
+        if wanted.initiated_by not in (None, user.id):
             raise invalid("initiated_by", "is whoever asks")
-        if body.archived:
+        if wanted.archived:
             raise invalid("archived", "a session does not begin as archived")
-        opening = opening_of(body.status, body.started_at, body.stopped_at, change.now)
-        new = lifecycle.NewSession(body.ordinal_number, body.notes, opening)
+        opening = opening_of(wanted.status, wanted.started_at, wanted.stopped_at, change.now)
+        new = lifecycle.NewSession(wanted.ordinal_number, wanted.notes, opening)
         return await view_session(change.connection, run_id, await lifecycle.create(change, run, policies, new))
 
     return await changes.once(create, headers=_headers)
@@ -106,6 +109,7 @@ async def stop_session(target: CurrentSession, body: Stop | None = None) -> Sess
     """End a running session: succeeded and now, unless the body says otherwise."""
     wanted = body or Stop()
     async with target.hold() as held:
+        _check_place(wanted, held.run)
         await lifecycle.stop(held.change, held.session, wanted.status, wanted.stopped_at, wanted.notes)
         return await target.view(held)
 
@@ -163,7 +167,7 @@ async def _enter(change: Change, run: Row, session: Row, body: SessionChange) ->
         await lifecycle.stop(change, session, wanted, body.stopped_at, None)
 
 
-def _check_place(body: NewSession | SessionChange, run: Row) -> None:
+def _check_place(body: NewSession | SessionChange | Stop, run: Row) -> None:
     require_same("run_id", body.run_id, run["id"])
     require_same("project_id", body.project_id, run["project_id"])
 

@@ -52,6 +52,8 @@ class Stop(Body):
     status: SessionStatus = SessionStatus.SUCCEEDED
     notes: Text | None = None
     stopped_at: Moment | None = None
+    run_id: UUID | None = Field(default=None, description="The session's, if given.")
+    project_id: UUID | None = Field(default=None, description="The session's, if given.")
 
 
 class Participant(BaseModel):

@@ -47,6 +47,11 @@ def to_datetime(time_us: int) -> datetime:
     return _UNIX_EPOCH + timedelta(microseconds=time_us)
 
 
+def text_of(moment: datetime) -> str:
+    """A UTC time as answers and events have it."""
+    return moment.isoformat().replace("+00:00", "Z")
+
+
 def parse_interval(text: str) -> int:
     """Microseconds of `500ms`, `10s`, `1m`, `6h`, `1d`, `5 minutes`, or plain seconds. Raises: ValueError."""
     found = _INTERVAL.fullmatch(text.strip().lower())

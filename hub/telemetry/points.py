@@ -119,9 +119,7 @@ def _tail(outcome: Outcome, catalogue: Catalogue, memberships: Sequence[Membersh
 
 def _times(time_us: Int64) -> list[bytes]:
     texts = np.datetime_as_string(time_us.view("datetime64[us]"), timezone="UTC")
-    characters = texts.view(np.uint32).astype(
-        np.uint8
-    )  # all ASCII; numpy encodes three times as long
+    characters = texts.view(np.uint32).astype(np.uint8)  # all ASCII; numpy encodes three times as long
     encoded: list[bytes] = characters.view(f"S{texts.itemsize // 4}").tolist()
     return encoded
 

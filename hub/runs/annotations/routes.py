@@ -14,7 +14,7 @@ from hub.access.identity import CurrentUser, Role
 from hub.access.rules import EDITOR, VIEWER, rule
 from hub.database.ids import uuid7
 from hub.database.pool import acquire
-from hub.errors import invalid, not_found
+from hub.errors import invalid, not_found, require_same
 from hub.events.change import Change, CurrentChanges
 from hub.fields import Body, QueryText, Text
 from hub.paging import Paging
@@ -22,7 +22,6 @@ from hub.runs.access import find_run, hold_run
 from hub.runs.annotations import store
 from hub.runs.annotations.store import Annotation, AnnotationFilter
 from hub.runs.lifecycle import record_run
-from hub.runs.views import require_same
 from hub.services import CurrentServices
 from hub.telemetry.moments import Moment
 

@@ -13,7 +13,7 @@ from hub.access.identity import CurrentUser, Role, User
 from hub.access.rules import EDITOR, OWNER, VIEWER, rule
 from hub.database.ids import uuid7
 from hub.database.pool import acquire
-from hub.errors import conflict
+from hub.errors import conflict, require_same
 from hub.etags import IfMatch, etag, require_match
 from hub.events.change import Change, CurrentChanges
 from hub.fields import QueryText
@@ -30,7 +30,6 @@ from hub.runs.artifacts.views import (
     content_uri,
     is_kept_here,
 )
-from hub.runs.views import require_same
 from hub.services import CurrentServices
 
 router = APIRouter(prefix="/api/v1/runs/{run_id}/artifacts", tags=["runs"])

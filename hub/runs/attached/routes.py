@@ -14,7 +14,7 @@ from starlette.responses import Response
 from hub.access.identity import CurrentUser
 from hub.access.rules import EDITOR, VIEWER, rule
 from hub.database.pool import Connection, acquire
-from hub.errors import FieldError, Problem, conflict
+from hub.errors import FieldError, Problem, conflict, require_same
 from hub.etags import IfMatch, etag, require_match
 from hub.events.change import CurrentChanges
 from hub.experiments.rules import Status
@@ -24,7 +24,6 @@ from hub.runs.access import find_run, lock_run
 from hub.runs.attached import store
 from hub.runs.lifecycle import record_run
 from hub.runs.store import Row
-from hub.runs.views import require_same
 from hub.sensors.rules import SensorStatus
 from hub.services import CurrentServices
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from hub.access.identity import CurrentUser, Role
 from hub.access.rules import EDITOR, VIEWER, rule
 from hub.database.pool import acquire
-from hub.errors import conflict, invalid
+from hub.errors import conflict, invalid, require_same
 from hub.events.change import Change, CurrentChanges
 from hub.experiments.rules import Status
 from hub.paging import Paging
@@ -31,7 +31,6 @@ from hub.runs.metrics.views import (
     StepQuery,
     Summaries,
 )
-from hub.runs.views import require_same
 from hub.services import CurrentServices
 
 router = APIRouter(prefix="/api/v1/runs/{run_id}/metrics", tags=["runs"])
