@@ -25,8 +25,9 @@ _SAMPLE_BYTES = 24
 _LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 _ALL = """
 SELECT e.epoch, b.seq, c.content FROM batches b JOIN epochs e ON e.ref = b.epoch JOIN contents c ON c.id = b.id
-WHERE b.kind = ?
+WHERE b.kind = ? AND b.id = ?
 """
+_LAST_ID = "SELECT seq FROM sqlite_sequence WHERE name = 'batches'"
 
 
 @contextlib.contextmanager
@@ -34,11 +35,20 @@ def noted(evidence: Evidence, spool: Path) -> Iterator[None]:
     """Around damage to a spool whose agent is down: what it harms is no loss of the product's."""
     evidence.look(spool, down=True)
     with copy_of(spool) as copied, contextlib.closing(sqlite3.connect(copied)) as db:
-        whole = {(bytes(epoch), seq): bytes(content) for epoch, seq, content in db.execute(_ALL, (int(Kind.DATA),))}
+        whole = dict(_readable(db))
         page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
     yield
     evidence.harmed |= beyond_reading(whole, pages_of(spool, page_bytes), page_bytes)
     evidence.reread(spool)
+
+
+def _readable(db: sqlite3.Connection) -> Iterator[tuple[Identity, bytes]]:
+    """The batches of readings, one by one: there may be damage from before that the agent has not come across."""
+    last = db.execute(_LAST_ID).fetchone()
+    for batch_id in range(1, (last[0] if last else 0) + 1):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            for epoch, seq, content in db.execute(_ALL, (int(Kind.DATA), batch_id)):
+                yield (bytes(epoch), seq), bytes(content)
 
 
 def pages_of(spool: Path, page_bytes: int) -> list[bytes]:
