@@ -16,9 +16,9 @@ from agent.spool.marks import Marks
 from agent.spool.quota import Quota
 from agent.spool.recode import ProfileOf, Recoder
 from agent.spool.settings import SpoolSettings
-from agent.spool.store import Store
+from agent.spool.store import Epoch, Store
 from agent.spool.thin import Thinner
-from agent.spool.witness import gone, tell
+from agent.spool.witness import gone, heard, tell
 from shared.clock import Clock
 from shared.records import Gap
 
@@ -75,7 +75,7 @@ class Opener:
                 store.check()
             journal = Journal(store, agent_id=self.agent_id, clock=self.clock, version=self.version, host=self.host)
             with store.transaction():
-                self._begin_epoch(store, journal, before)
+                self._begin_epoch(store, journal, before, self._previous(store, saved=bool(error)))
                 incarnation, oldest_us = store.meta("incarnation"), store.oldest_us()
             journal.take_fresh()  # whoever follows the spool begins by reading it
         except BaseException:
@@ -90,9 +90,14 @@ class Opener:
             self.path, store, journal, marks, quota, incarnation=incarnation, oldest_us=oldest_us, error=error
         )
 
-    def _begin_epoch(self, store: Store, journal: Journal, before: SpoolFile | None) -> None:
+    def _previous(self, store: Store, *, saved: bool) -> Epoch | None:
+        """The run before this one. What was saved of a damaged file may have lost the order of its epochs."""
+        said = heard(self.path) if saved else None
+        named = (epoch for epoch in store.epochs() if said is not None and epoch.epoch == said.epoch)
+        return next(named, None) or store.latest_epoch()
+
+    def _begin_epoch(self, store: Store, journal: Journal, before: SpoolFile | None, previous: Epoch | None) -> None:
         """Say what is missing before the epoch: what the damage took, and where the process is new its downtime."""
-        previous = store.latest_epoch()
         now_us = self.clock.now_us()
         gaps = (*salvage.take_gap(store), *gone(self.path, store, now_us))
         if previous is not None and before is None:

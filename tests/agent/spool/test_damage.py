@@ -12,9 +12,10 @@ from agent.spool.batch import Standing
 from agent.spool.connection import SpoolDamaged
 from agent.spool.reader import SpoolReader
 from agent.spool.writer import SpoolWriter
+from shared.clock import ManualClock
 from shared.errors import SpoolUnavailable
 from tests.agent.spool.contents import contents, gaps, numbers
-from tests.agent.spool.readings import batch, open_spool
+from tests.agent.spool.readings import BEGIN_US, batch, open_spool
 
 
 def fill(folder: Path, batches: int = 60, readings: int = 200) -> None:
@@ -97,6 +98,27 @@ def test_what_cannot_be_read_is_not_offered_again(tmp_path: Path) -> None:
     spool.close()
     forget_content(tmp_path, 4)
     assert len(gaps(tmp_path, "corrupt")) == 1
+
+
+def test_the_downtime_follows_the_last_run_though_the_damage_took_the_order_of_runs(tmp_path: Path) -> None:
+    for first in (10_000_000, 0):  # the earlier run's clock was hours ahead
+        spool = open_spool(tmp_path)
+        spool.append([batch(first, 10)])
+        spool.close()
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        first_run = [row[0] for row in db.execute("SELECT id FROM batches WHERE epoch = 1")]
+        for table in ("batches", "contents"):
+            db.executemany(f"UPDATE {table} SET id = id + 1000 WHERE id = ?", [(one,) for one in first_run])
+        db.commit()
+        page = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'epochs'").fetchone()[0]
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path = tmp_path / "spool.db"
+    damaged = bytearray(path.read_bytes())
+    damaged[(page - 1) * 4096 : page * 4096] = bytes(4096)
+    path.write_bytes(damaged)
+    open_spool(tmp_path, clock=ManualClock(BEGIN_US + 60_000_000)).close()
+    [*_, downtime] = gaps(tmp_path, "downtime")
+    assert (downtime.from_us, downtime.to_us) == (BEGIN_US + 9_000, BEGIN_US + 60_000_000)
 
 
 @pytest.mark.parametrize("seed", range(6))
