@@ -28,6 +28,7 @@ from hub.agents.transitions import Transitions
 from hub.broker.lanes import UpMessage
 from hub.broker.link import BrokerLink
 from hub.broker.provisioners import new_provisioner
+from hub.broker.turns import Turns
 from hub.certificates.issue import Issuer
 from hub.certificates.signing import key_of
 from hub.database.pool import Connection
@@ -197,6 +198,7 @@ def _services(settings: HubSettings, metrics: Metrics) -> Services:
         presence=presence,
         configurator=configurator,
         provisioner=provisioner,
+        broker_turns=Turns(max(1, settings.database_connections_max // 4), wait_s=settings.broker_timeout_s),
         revocations=Revocations(storage, presence, provisioner, broker, clock, grace_h=grace_h),
         member_rights=MemberRights(storage, provisioner, broker, clock),
         bell=bell,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hub.agents.revocation import Revocations
     from hub.broker.link import BrokerLink
     from hub.broker.provision import Provisioner
+    from hub.broker.turns import Turns
     from hub.certificates.issue import Issuer
     from hub.events.bell import EventBell
     from hub.events.feed import EventFeed
@@ -67,6 +68,7 @@ class Services:
     presence: PresenceBook
     configurator: Configurator
     provisioner: Provisioner
+    broker_turns: Turns
     revocations: Revocations
     member_rights: MemberRights
     bell: EventBell

@@ -105,7 +105,8 @@ async def add_credential(changes: CurrentChanges, user: CurrentUser, body: NewBr
         )
 
     try:
-        return await changes.once(create, stored=_without_password)
+        async with services.broker_turns.turn():
+            return await changes.once(create, stored=_without_password)
     except ProvisioningRefused as error:
         raise Problem(409, str(error), code="provisioning_refused") from error
 

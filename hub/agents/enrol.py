@@ -18,7 +18,7 @@ from uuid import UUID
 
 from hub.broker import rights
 from hub.broker.provision import BrokerAccess, Provisioner
-from hub.database.pool import Connection
+from hub.database.pool import Connection, affected
 from hub.errors import Problem, conflict
 from hub.events.change import Change
 from hub.events.event import NewEvent, SubjectType
@@ -28,6 +28,8 @@ PREFIX = "LR1"
 SECRET_BYTES = 15
 PIN_BYTES = 16
 NAMES_TRIED_MAX = 1000
+_RACES_MAX = 100
+"""How often another agent may be quicker to take a name."""
 
 _ADD_CODE = """
 insert into enrolment_codes (code_hash, project_id, name, created_by, created_at, expires_at)
@@ -41,6 +43,7 @@ _AGENT = "select project_id, name, status from agents where id = $1 for update"
 _NAMES = "select lower(name) as name from agents where project_id = $1 and id <> $2"
 _ADD_AGENT = """
 insert into agents (id, project_id, name, mqtt_username, enrolled_by, enrolled_at) values ($1, $2, $3, $4, $5, $6)
+on conflict (project_id, lower(name)) do nothing
 """
 _ENROL_AGAIN = """
 update agents set status = 'enrolled', mqtt_username = $2, enrolled_by = $3, enrolled_at = $4, revoked_at = null,
@@ -140,10 +143,13 @@ async def _keep_agent(
             raise conflict("this agent was marked as compromised; start it with a new identity", code="compromised")
         await connection.execute(_ENROL_AGAIN, agent.id, rights.agent_username(agent.id), user_id, now)
         return str(standing["name"])
-    taken = {row["name"] for row in await connection.fetch(_NAMES, project_id, agent.id)}
-    name = free_name(wanted or agent.name or agent.host or "agent", taken)
-    await connection.execute(_ADD_AGENT, agent.id, project_id, name, rights.agent_username(agent.id), user_id, now)
-    return name
+    for _ in range(_RACES_MAX):
+        taken = {row["name"] for row in await connection.fetch(_NAMES, project_id, agent.id)}
+        name = free_name(wanted or agent.name or agent.host or "agent", taken)
+        username = rights.agent_username(agent.id)
+        if affected(await connection.execute(_ADD_AGENT, agent.id, project_id, name, username, user_id, now)):
+            return name
+    raise conflict("too many agents take this name at once", code="name_taken")
 
 
 def free_name(wanted: str, taken: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
@@ -23,6 +24,7 @@ from hub.events.change import Change, Changes, CurrentChanges, begin_change
 from hub.events.event import ActorType, NewEvent, SubjectType
 from hub.paging import Paging
 from hub.services import CurrentServices, Services
+from shared.errors import LinkUnavailable
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 
@@ -58,9 +60,12 @@ async def enrol_agent(services: CurrentServices, changes: CurrentChanges, body: 
         raise too_many("too many attempts to enrol", wait_s)
     agent, address = NewAgent(body.agent_id, body.name, body.host), broker_address(services.settings)
     try:
-        async with begin_change(services.pool, actor, services.now()) as change:
+        async with services.broker_turns.turn(), begin_change(services.pool, actor, services.now()) as change:
             enrolled = await enrol.enrol(change, services.provisioner, body.code, agent)
-    except ProvisioningRefused as error:
+    except (LinkUnavailable, ProvisioningRefused) as error:  # which is not the agent's fault
+        services.throttle.succeed(_THROTTLED_AS, actor.address)
+        if isinstance(error, LinkUnavailable):
+            raise
         raise Problem(409, str(error), code="provisioning_refused") from error
     services.throttle.succeed(_THROTTLED_AS, actor.address)
     services.configurator.touch([enrolled.agent_id])
@@ -120,7 +125,9 @@ async def _revoke(changes: Changes, user: User, agent_id: UUID, wanted: Revocati
             told = {"agent_id": str(agent_id), "name": row["name"], "was": row["status"], "reason": wanted.reason}
             change.record(NewEvent(f"agent.{status}", SubjectType.AGENT, agent_id, row["project_id"], told))
     if status == "compromised":
-        await services.revocations.void(agent_id)
+        with suppress(LinkUnavailable):  # it is refused already; the broker is told as soon as it can be
+            async with services.broker_turns.turn():
+                await services.revocations.void(agent_id)
     return _view(services, await _find(services, user, agent_id, Role.OWNER))
 
 

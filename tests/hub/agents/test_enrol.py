@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -140,6 +141,16 @@ def test_a_code_pins_the_certificate(tmp_path: Path) -> None:
     assert parse_code(code).pin == hashlib.sha256(der).digest()[:16]
     assert code_hash(code) == code_hash("-".join(code.split("-")[:2]))
     assert len(base64.b32decode(code.split("-")[1])) == 15
+
+
+async def test_agents_of_one_name_that_enrol_at_once_are_told_apart(hub: Hub) -> None:
+    async with aclosing(await hub.signed_in()) as client:
+        project_id = await _project(client)
+        codes = [await _code(client, project_id) for _ in range(6)]
+        async with asyncio.TaskGroup() as group:
+            enrolling = [group.create_task(_enrol(hub, code, str(uuid4()))) for code in codes]
+    names = [task.result().json().get("name") for task in enrolling]
+    assert sorted(names) == ["bench", *(f"bench-{number}" for number in range(2, 7))]
 
 
 def test_free_names_count_on() -> None:
