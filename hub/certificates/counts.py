@@ -29,13 +29,17 @@ join readings r on r.series_id = x.id and r.time between p.time_from and p.time_
  and r.id between p.first_id and p.last_id
 where p.sensor_id = any($1::uuid[]) and {belongs} group by x.sensor_id
 """
+# What came again belongs where the reading does that was there first; by its time, where retention has dropped that.
 _REPEATED = """
-select w.sensor_id, p.by_agent, count(*) as readings
-from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as w (sensor_id, from_us, to_us)
-join series x on x.sensor_id = w.sensor_id
-join repeated_readings p on p.series_id = x.id, unnest(p.timestamps_us) as at_us
-where at_us >= w.from_us and at_us < w.to_us
-group by w.sensor_id, p.by_agent
+select x.sensor_id, p.by_agent, count(*) as readings
+from series x join repeated_readings p on p.series_id = x.id cross join unnest(p.timestamps_us) as at_us
+left join readings r
+  on r.series_id = p.series_id and r.time = timestamptz 'epoch' + at_us * interval '1 microsecond'
+where x.sensor_id = any($4::uuid[]) and case when r.id is not null then {belongs} else exists (
+    select from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as w (sensor_id, from_us, to_us)
+    where w.sensor_id = x.sensor_id and at_us >= w.from_us and at_us < w.to_us
+) end
+group by x.sensor_id, p.by_agent
 """
 _SET_ASIDE = """
 select w.sensor_id, a.agent_id is not null as by_agent, a.reason, count(*) as readings
@@ -135,7 +139,7 @@ async def count(
     belongs = {"belongs": membership.condition(series, with_held=True), "held": membership.held.condition()}
     await _count_stored(connection, belongs, found, timeout_s)
     windows = _columns(membership.windows)
-    for row in await connection.fetch(_REPEATED, *windows, timeout=timeout_s):
+    for row in await connection.fetch(_REPEATED.format(**belongs), *windows, sensor_ids, timeout=timeout_s):
         found[row["sensor_id"]].tally(by_agent=row["by_agent"]).repeated = row["readings"]
     for statement in (_SET_ASIDE, _DISCARDED):
         for row in await connection.fetch(statement, *windows, timeout=timeout_s):

@@ -120,6 +120,17 @@ async def test_repeats_conflicts_and_what_was_discarded_are_told_apart(lab: Lab)
     assert (await certificate(lab, session, version=1))["sensors"][0]["agents"] == expected
 
 
+async def test_what_comes_again_counts_to_the_session_that_the_reading_named(lab: Lab) -> None:
+    agent, oven, session = await recorded(lab, "oven")
+    for _ in range(2):
+        answer = await lab.post(oven, {at(-20): 1.0, at(-19): 2.0}, capture_session_id=session["id"])
+        assert answer.status_code == 202, answer.text
+    await agent.deliver(agent.batch({}, at(12)))
+    await stop(lab, session, 10)
+    (sensor,) = (await certificate(lab, session))["sensors"]
+    assert sensor["posts"] == {"taken": 4, "stored": 2, "held": 0, "repeated": 2, "set_aside": {}}
+
+
 async def test_late_posts_are_held_and_a_backfill_makes_a_new_version(lab: Lab) -> None:
     agent, oven, session = await recorded(lab, "oven")
     await agent.deliver(agent.batch(FIVE, at(12)))
