@@ -61,7 +61,8 @@ async def main(url: str, place: str, file: str) -> None:
         for view in wire.split(Path(file).read_bytes()):
             batch = wire.decode(view)
             writer.offer(Arrival(batch.header, batch.content, len(view)))
-            await asyncio.sleep(0.05)
+            while writer.state().waiting_batches:  # a group of its own: so many commits come, however slow they are
+                await asyncio.sleep(0.005)
 
 
 if __name__ == "__main__":
