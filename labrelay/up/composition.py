@@ -59,6 +59,7 @@ class Up:
             self._data.postgres,
             run_dir=self._data.run,
             log_dir=self._data.logs,
+            port=self._data.free_port(),
         )
         await self._supervisor.start(server.spec)
         await _ensure_database(server.url())

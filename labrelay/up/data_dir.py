@@ -105,12 +105,24 @@ class DataDir:
         state = {"pid": os.getpid(), "address": address, "servers": [asdict(status) for status in statuses]}
         secret_files.write(self.root / "up.json", json.dumps(state, indent=1) + "\n", durable=False)
 
+    @property
+    def _ports_file(self) -> Path:
+        return self.root / "ports.json"
+
+    def _kept_ports(self) -> dict[str, Any]:
+        try:
+            held = json.loads(self._ports_file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return held if isinstance(held, dict) else {}
+
+    def free_port(self) -> int:
+        """One that nobody listens on and that is kept for nobody. Raises: LabrelayError when there seems to be none."""
+        return ports.free_port(kept=self._kept_ports().values())
+
     def port(self, name: str, *, preferred: int | None = None) -> int:
         """The port that is kept for `name`: the same at every start. Raises: LabrelayError when it is taken."""
-        file = self.root / "ports.json"
-        held: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            held = json.loads(file.read_text())
+        file, held = self._ports_file, self._kept_ports()
         kept = held.get(name)
         if isinstance(kept, int):
             if ports.is_free("127.0.0.1", kept):
@@ -120,7 +132,7 @@ class DataDir:
                 hint=f"end that program, or remove {name} from {file} and enrol the agents again",
             )
         if preferred is None or not ports.is_free("127.0.0.1", preferred):
-            preferred = ports.free_port()
+            preferred = self.free_port()
         held[name] = preferred
         secret_files.write(file, json.dumps(held, indent=1) + "\n")
         return preferred

@@ -127,7 +127,7 @@ def _write_configurations(data: DataDir) -> int:
         if fits or not untouched:
             _write_missing(data, data.root, port)
             return port
-    port = ports.free_port()
+    port = data.free_port()
     for file, text in _texts(data, data.root, port):
         secret_files.write(file, text)
     secret_files.write(record, json.dumps({"root": str(data.root), "modbus_port": port}) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 
 from shared.errors import LabrelayError
 
@@ -14,11 +15,11 @@ kept for the next start is not taken by chance."""
 _ATTEMPTS = 200
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on. Raises: LabrelayError when there seems to be none."""
+def free_port(host: str = "127.0.0.1", *, kept: Collection[int] = ()) -> int:
+    """A port that nobody listens on, and none of those `kept`. Raises: LabrelayError when there seems to be none."""
     for _ in range(_ATTEMPTS):
         port = random.randint(FIRST, LAST)
-        if is_free(host, port):
+        if port not in kept and is_free(host, port):
             return port
     raise LabrelayError(f"no free TCP port between {FIRST} and {LAST}")
 

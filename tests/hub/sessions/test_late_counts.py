@@ -8,6 +8,7 @@ from typing import Any
 from hub.database.pool import acquire, transaction
 from hub.sessions.late import LateData
 from hub.telemetry.aggregate import fold_dirty
+from hub.telemetry.moments import text_of
 from tests.hub.sessions.agents import Delivery
 from tests.hub.sessions.conftest import Lab
 
@@ -55,7 +56,7 @@ async def test_what_an_agent_brings_late_counts_at_once_and_is_told_once(lab: La
     await delivery.deliver("oven", {at(50): 4, at(100): 5, at(200): 6})
     assert await lab.counted(session) == [1, 2, 3, 4]
     await look(lab)
-    expected = [(3, at(2).isoformat(), at(50).isoformat())]
+    expected = [(3, text_of(at(2)), text_of(at(50)))]
     assert sum(records for records, _, _ in await told(lab, session)) == 3
     await look(lab)
     await look(lab)

@@ -66,3 +66,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabrelayError, match=r"file/data cannot be used.*choose another --data-dir"):
         DataDir(tmp_path / "file" / "data").create()
+
+
+def test_a_free_port_is_none_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DataDir(tmp_path)
+    kept = data.port("broker")
+    drawn = iter([kept, kept, kept + 1 if kept < ports.LAST else kept - 1])
+    monkeypatch.setattr("labrelay.up.ports.random.randint", lambda _first, _last: next(drawn))
+    monkeypatch.setattr("labrelay.up.ports.is_free", lambda _host, _port: True)
+    assert data.free_port() != kept
