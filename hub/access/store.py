@@ -54,11 +54,9 @@ _SENSOR_OF_TOKEN = """
 _USER_BY_LOGIN = "select * from users where lower(username) = lower($1) or lower(email) = lower($1) limit 1"
 _USER = "select * from users where id = $1"
 
-_SEARCH = """
-    select id, username from users
-    where is_active and (username ilike $1 or lower(email) = lower($2))
-    order by lower(username) limit $3
-"""
+_FOUND = "from users where is_active and (username ilike $1 or lower(email) = lower($2))"
+_SEARCH = f"select id, username {_FOUND} order by lower(username) limit $3 offset $4"
+_COUNT_FOUND = f"select count(*) {_FOUND}"
 
 
 async def role(connection: Connection, user_id: UUID, project_id: UUID) -> str | None:
@@ -107,7 +105,9 @@ async def user(connection: Connection, user_id: UUID) -> Row | None:
     return await connection.fetchrow(_USER, user_id)
 
 
-async def search(connection: Connection, text: str, limit: int) -> list[Row]:
-    """(id, username) of active users whose name contains the text or whose e-mail address it is."""
+async def search(connection: Connection, text: str, limit: int, offset: int) -> tuple[list[Row], int]:
+    """(id, username) of active users whose name contains the text or whose e-mail address it is, and how many."""
     pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    return await connection.fetch(_SEARCH, pattern, text, limit)
+    rows = await connection.fetch(_SEARCH, pattern, text, limit, offset)
+    total: int = await connection.fetchval(_COUNT_FOUND, pattern, text)
+    return rows, total

@@ -21,7 +21,7 @@ from hub.events.change import Change, CurrentChanges
 from hub.events.event import NewEvent, SubjectType
 from hub.fields import Body, Flag, QueryText
 from hub.paging import Paging
-from hub.services import CurrentServices
+from hub.services import CurrentServices, Services
 
 router = APIRouter()
 
@@ -34,9 +34,12 @@ class FoundUser(BaseModel):
 
 
 class FoundUsers(BaseModel):
-    """Users that were found."""
+    """A page of users that were found."""
 
     users: list[FoundUser]
+    total: int
+    page: int
+    page_size: int
 
 
 class ManagedUser(UserView):
@@ -74,15 +77,11 @@ class UserChange(Body):
 
 
 @router.get("/api/v1/users/search", dependencies=[rule(SIGNED_IN)])
-async def search_users(
-    services: CurrentServices, q: QueryText, limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> FoundUsers:
-    """Users by part of their name or by their whole e-mail address."""
-    if not q.strip():
-        return FoundUsers(users=[])
-    async with acquire(services.pool) as connection:
-        rows = await people.search(connection, q.strip(), limit)
-    return FoundUsers(users=[FoundUser(id=row["id"], username=row["username"]) for row in rows])
+async def search_users(services: CurrentServices, paging: Annotated[Paging, Depends()], q: QueryText) -> FoundUsers:
+    """Users by part of their name or by their whole e-mail address; nobody where neither is given."""
+    rows, total = await _found(services, q.strip(), paging)
+    views = [FoundUser(id=row["id"], username=row["username"]) for row in rows]
+    return FoundUsers(users=views, total=total, page=paging.page, page_size=paging.page_size)
 
 
 @router.get("/auth/users", dependencies=[rule(ADMIN)])
@@ -145,6 +144,13 @@ async def _apply(change: Change, before: ManagedUser, wanted: ManagedUser) -> No
     names = ("is_active", "is_admin", "password_change_required")
     payload = {name: getattr(wanted, name) for name in names if getattr(wanted, name) != getattr(before, name)}
     change.record(NewEvent("user.changed", SubjectType.USER, before.id, payload=payload))
+
+
+async def _found(services: Services, text: str, paging: Paging) -> tuple[list[store.Row], int]:
+    if not text:
+        return [], 0
+    async with acquire(services.pool) as connection:
+        return await people.search(connection, text, paging.page_size, paging.offset)
 
 
 async def _user(connection: Connection, user_id: UUID) -> ManagedUser:

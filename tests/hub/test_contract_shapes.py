@@ -59,11 +59,11 @@ LISTS = (
     ("/api/v1/webhooks?project_id={project_id}", "webhooks", "webhook"),
     ("/api/v1/webhooks/deliveries?project_id={project_id}", "deliveries", "delivery"),
     ("/api/v1/agents", "agents", None),
+    ("/api/v1/users/search?q=person0", "users", None),
 )
 WHOLE = (
     ("/projects", "projects", "project"),
     ("/projects/{project_id}/members", "members", "member"),
-    ("/api/v1/users/search?q=person0", "users", None),
 )
 ONES = (
     ("/auth/me", "user"),

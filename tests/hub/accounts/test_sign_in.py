@@ -272,3 +272,21 @@ async def test_users_are_found_by_part_of_the_name_or_the_whole_address(hub: Hub
     ):
         answer = await robin.get("/api/v1/users/search", params={"q": query})
         assert [user["username"] for user in answer.json()["users"]] == names, query
+
+
+async def test_found_users_come_a_page_at_a_time(hub: Hub) -> None:
+    robin = await hub.member("robin0")
+    for number in range(1, 5):
+        await hub.member(f"robin{number}")
+
+    async def asked(how: str) -> tuple[list[str], int, int, int]:
+        found = (await robin.get(f"/api/v1/users/search?q=robin{how}")).json()
+        names = [user["username"][-1] for user in found["users"]]
+        return names, found["total"], found["page"], found["page_size"]
+
+    assert await asked("") == (["0", "1", "2", "3", "4"], 5, 1, 50)
+    assert await asked("&limit=2&offset=2") == (["2", "3"], 5, 2, 2)
+    assert await asked("&page=3&page_size=2") == (["4"], 5, 3, 2)
+    assert await asked("&page_size=1000") == (["0", "1", "2", "3", "4"], 5, 1, 100)
+    blank = (await robin.get("/api/v1/users/search?q=%20&page=2")).json()
+    assert blank == {"users": [], "total": 0, "page": 2, "page_size": 50}
