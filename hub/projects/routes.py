@@ -123,7 +123,7 @@ def _headers(view: BaseModel) -> Mapping[str, str]:
 
 @contextmanager
 def _unique_name() -> Iterator[None]:
-    """Names are unique per owner, whatever the case."""
+    """Names are unique per owner, as they are written."""
     try:
         yield
     except asyncpg.UniqueViolationError as error:

@@ -70,13 +70,17 @@ async def test_roles_are_enforced(hub: Hub) -> None:
     assert (await viewer.get(f"/projects/{project}")).status_code == 404
 
 
-async def test_names_are_unique_per_owner_whatever_the_case(hub: Hub) -> None:
+async def test_names_are_unique_per_owner_as_they_are_written(hub: Hub) -> None:
     ann, bob = await hub.member("ann"), await hub.member("bob")
     await make(ann, "Lab")
     other = await make(ann, "Other")
-    assert (await ann.post("/projects", json={"name": "LAB"})).status_code == 409
-    assert (await ann.put(f"/projects/{other}", json={"name": "lab"})).status_code == 409
+    assert (await ann.post("/projects", json={"name": " Lab "})).json()["code"] == "taken"
+    assert (await ann.put(f"/projects/{other}", json={"name": "Lab"})).json()["code"] == "taken"
     await make(bob, "Lab")
+    await make(ann, "LAB")
+    assert (await ann.put(f"/projects/{other}", json={"name": "lab"})).status_code == 200
+    listed = (await ann.get("/projects")).json()["projects"]
+    assert sorted(project["name"] for project in listed) == ["LAB", "Lab", "lab"]
 
 
 async def test_the_last_owner_stays(hub: Hub) -> None:
