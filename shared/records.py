@@ -16,8 +16,12 @@ from shared.readings import DEFAULT_SIGNAL
 ENTRIES_MAX = 500
 """Series or profiles in one dictionary batch; a larger dictionary takes several."""
 
+ADOPTED_FROM = 0x8000_0000
+"""References and clock segments from here on stand for those of other epochs, in no order."""
+
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Ref = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
+Epoch = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 
@@ -70,6 +74,7 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
         readings: how many, -1 where nobody can know (the agent was not running).
         counts: per series reference of this epoch.
         batches: identities that will not come: epoch (hex), first and last seq.
+        clock: epoch (hex) and clock segment in whose time they are, where that is not the record's own.
     """
 
     cause: Literal["quota_oldest", "quota_thin", "blocked", "downtime", "corrupt", "overflow"]
@@ -78,6 +83,7 @@ class Gap(msgspec.Struct, frozen=True, omit_defaults=True):
     readings: int = -1
     counts: list[tuple[int, int]] = []
     batches: list[tuple[str, int, int]] = []
+    clock: tuple[Epoch, Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]] | None = None
 
 
 class ClockRecord(msgspec.Struct, frozen=True, omit_defaults=True):

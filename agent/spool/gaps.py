@@ -13,7 +13,7 @@ import msgspec
 from agent.spool.store import Row
 from shared.errors import WireError
 from shared.records import Gap
-from shared.wire import decode
+from shared.wire import Batch, decode
 
 JOINED_BYTES_MAX = 48 * 1024
 """A record as large as this is left as it is, and the next one begins anew."""
@@ -26,8 +26,14 @@ def unreadable(row: Row, epoch: bytes) -> Gap:
     return Gap("corrupt", row.from_us, row.to_us, row.readings, batches=[(epoch.hex(), row.seq, row.seq)])
 
 
+def clock_of(batch: Batch) -> tuple[str, int]:
+    """Epoch and segment of the clock in whose time a gap record is."""
+    own = batch.header.epoch.hex(), batch.header.clock_segment
+    return batch.content.clock or own if isinstance(batch.content, Gap) else own
+
+
 def merged(before: bytes, gap: Gap, identity: tuple[str, int]) -> Gap | None:
-    """One record for two of the same cause, which also explains why the first one's own identity never comes.
+    """One record for two of the same cause and clock, which also explains why the first one's own identity never comes.
 
     Args:
         before: the earlier record's batch.
@@ -36,19 +42,23 @@ def merged(before: bytes, gap: Gap, identity: tuple[str, int]) -> Gap | None:
     Returns: None where they are not to be joined.
     """
     try:
-        earlier = decode(before).content
+        batch = decode(before)
     except WireError:
         return None
-    if not isinstance(earlier, Gap) or earlier.cause != gap.cause or len(before) > JOINED_BYTES_MAX:
+    earlier = batch.content
+    if not isinstance(earlier, Gap) or (earlier.cause, earlier.clock) != (gap.cause, gap.clock):
+        return None
+    if len(before) > JOINED_BYTES_MAX or min(earlier.readings, gap.readings) < 0:
         return None
     epoch, seq = identity
     joined = Gap(
         cause=gap.cause,
         from_us=min(earlier.from_us, gap.from_us),
         to_us=max(earlier.to_us, gap.to_us),
-        readings=-1 if min(earlier.readings, gap.readings) < 0 else earlier.readings + gap.readings,
+        readings=earlier.readings + gap.readings,
         counts=_added(earlier.counts, gap.counts),
         batches=ranges([*earlier.batches, *gap.batches, (epoch, seq, seq)]),
+        clock=gap.clock,
     )
     return joined if len(msgspec.json.encode(joined)) <= 4 * JOINED_BYTES_MAX else None
 

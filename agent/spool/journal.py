@@ -15,10 +15,17 @@ from agent.spool.names import NameBook, Names
 from agent.spool.store import Epoch, Row, Store
 from shared import wire
 from shared.clock import Clock
-from shared.records import ENTRIES_MAX, ClockRecord, Dictionary, Gap, Opening, ProfileEntry, Record, SeriesEntry
-
-ADOPTED_REFS_FROM = 0x8000_0000
-"""References (and clock segments) from here on stand for those of other epochs."""
+from shared.records import (
+    ADOPTED_FROM,
+    ENTRIES_MAX,
+    ClockRecord,
+    Dictionary,
+    Gap,
+    Opening,
+    ProfileEntry,
+    Record,
+    SeriesEntry,
+)
 
 DICTIONARY_BYTES_MAX = 60_000
 """A dictionary batch fits a message even where names do not compress."""
@@ -87,7 +94,7 @@ class Journal:
 
     def return_to(self, place: Place) -> None:
         """Forget what was written since."""
-        self._adopted = {key: ref for key, ref in self._adopted.items() if ref < ADOPTED_REFS_FROM + place.adopted}
+        self._adopted = {key: ref for key, ref in self._adopted.items() if ref < ADOPTED_FROM + place.adopted}
         self._at = place
         self._fresh = []
         self.names.forget(place.ref)
@@ -176,7 +183,7 @@ class Journal:
 
     def _through_us(self, batch: PendingBatch) -> int:
         """What the batch may claim by its own segment's clock, 0 for nothing: times of two segments do not compare."""
-        if batch.clock_segment >= ADOPTED_REFS_FROM:
+        if batch.clock_segment >= ADOPTED_FROM:
             return 0
         if batch.clock_segment == self._at.segment:
             return max(batch.taken_through_us, self._at.taken_through_us)
@@ -188,7 +195,7 @@ class Journal:
 
     def record(self, record: Record, *, at_id: int = 0) -> int:
         """Write a record as a batch. Returns: its id."""
-        if isinstance(record, ClockRecord) and record.segment < ADOPTED_REFS_FROM:
+        if isinstance(record, ClockRecord) and record.segment < ADOPTED_FROM:
             self.clock_record = record
         at_us = self._at.taken_through_us
         from_us, to_us = (record.from_us, record.to_us) if isinstance(record, Gap) else (at_us, at_us)
@@ -232,7 +239,7 @@ class Journal:
             key: Hashable = name
             if key not in self._adopted:
                 at = self._at
-                self._adopted[key] = ADOPTED_REFS_FROM + at.adopted
+                self._adopted[key] = ADOPTED_FROM + at.adopted
                 self._at = replace(at, adopted=at.adopted + 1)
                 new.append((self._adopted[key], name))
             own[ref] = self._adopted[key]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -26,8 +28,18 @@ EVICTED_AT_ONCE = 256
 RETIRE_EVERY_S = 1.0
 GAP_ALLOWANCE_BYTES = 4096
 """What a gap record may take over the quota, until the next batch makes room for it too."""
+JOINED_WITH_LATEST = 4
+"""Gap records that are looked at for one to join: those of several causes and clocks take turns."""
 
 _log = event_log("spool")
+
+
+@dataclass(slots=True)
+class _Lot:
+    """Batches of one epoch and clock segment that go together, and their readings per series of the running epoch."""
+
+    rows: list[Row] = field(default_factory=list)
+    counts: Counter[int] = field(default_factory=Counter)
 
 
 class Quota:
@@ -116,60 +128,71 @@ class Quota:
         thinned = self._thinner.halve_oldest(self._held)
         if thinned is None:
             return None
-        return self._let_go(thinned.replaced, "quota_thin", thinned.lost, after=thinned.write)
+        lot = _Lot(list(thinned.replaced), thinned.lost)
+        return self._let_go(lot, "quota_thin", thinned.segment, after=thinned.write)
 
     def _drop(self, rows: Sequence[Row]) -> int:
         """Delete batches. Returns: readings that are lost by it, not counting those that were lost before."""
-        counts: Counter[int] = Counter()
-        dropped, lost = [], 0
+        lots: dict[tuple[int, int], _Lot] = {}
+        lost = 0
         for row in rows:
-            readings = _readings_of(self._store.content(row.id))
-            if readings is None:
+            found = _counted(self._store.content(row.id))
+            if found is None:
                 lost += self._drop_unreadable(row)
                 continue
-            dropped.append(row)
-            for ref, count in readings.items():
-                counts[self._journal.adopt_series(row.epoch_ref, (ref,)).get(ref, 0)] += count
-        return lost + (self._let_go(dropped, "quota_oldest", counts) if dropped else 0)
+            lot = lots.setdefault((row.epoch_ref, found.segment), _Lot())
+            lot.rows.append(row)
+            for ref, count in found.readings.items():
+                lot.counts[self._journal.adopt_series(row.epoch_ref, (ref,)).get(ref, 0)] += count
+        for (_, segment), lot in lots.items():
+            lost += self._let_go(lot, "quota_oldest", segment)
+        return lost
 
     def _drop_unreadable(self, row: Row) -> int:
         """Delete a batch that does not verify; one that nobody has come across yet is recorded as such."""
         is_recorded = self._store.reason(row.id) == UNREADABLE
         self._store.delete([row.id])
         if not is_recorded:
-            self._journal.record(unreadable(row, self._store.epoch_of(row.epoch_ref)))
+            self._record(unreadable(row, self._store.epoch_of(row.epoch_ref)))
         _log.warning("unreadable_batch_dropped", batch=row.id, readings=row.readings)
         return 0 if is_recorded else row.readings
 
     def _let_go(
-        self, rows: Sequence[Row], cause: str, counts: Counter[int], after: Callable[[], None] | None = None
+        self,
+        lot: _Lot,
+        cause: Literal["quota_oldest", "quota_thin"],
+        segment: int,
+        after: Callable[[], None] | None = None,
     ) -> int:
-        """Replace batches by the record of their loss."""
-        epochs = {row.epoch_ref: self._store.epoch_of(row.epoch_ref).hex() for row in rows}
-        readings = sum(row.readings for row in rows) if cause == "quota_oldest" else counts.total()
+        """Replace batches of one epoch and clock segment by the record of their loss."""
+        epoch = self._store.epoch_of(lot.rows[0].epoch_ref).hex()
+        readings = sum(row.readings for row in lot.rows) if cause == "quota_oldest" else lot.counts.total()
         gap = Gap(
-            cause="quota_oldest" if cause == "quota_oldest" else "quota_thin",
-            from_us=min(row.from_us for row in rows),
-            to_us=max(row.to_us for row in rows),
+            cause=cause,
+            from_us=min(row.from_us for row in lot.rows),
+            to_us=max(row.to_us for row in lot.rows),
             readings=readings,
-            counts=sorted((ref, count) for ref, count in counts.items() if ref),
-            batches=[(epochs[row.epoch_ref], row.seq, row.seq) for row in rows],
+            counts=sorted((ref, count) for ref, count in lot.counts.items() if ref),
+            batches=[(epoch, row.seq, row.seq) for row in lot.rows],
+            clock=(epoch, segment),
         )
-        self._store.delete([row.id for row in rows])
+        self._store.delete([row.id for row in lot.rows])
         if after is not None:
             after()
         self._record(gap)
         return readings
 
     def _record(self, gap: Gap) -> None:
-        """Write a gap record, joined with the one before it where that has not been sent."""
-        before = self._store.last_gap()
-        if before is not None and before.epoch_ref == self._journal.ref and not self._held(before.id):
+        """Write a gap record, joined with one of the latest where that has not been sent."""
+        for before in self._store.last_gaps(JOINED_WITH_LATEST):
+            if before.epoch_ref != self._journal.ref or self._held(before.id):
+                continue
             joined = merged(self._store.content(before.id), gap, (self._journal.epoch.hex(), before.seq))
             if joined is not None:
                 self._store.delete([before.id])
                 self._journal.withdraw(before.id)
                 gap = joined
+                break
         self._journal.record(gap)
 
 
@@ -184,13 +207,21 @@ def _enough(rows: Sequence[Row], wanted_bytes: int) -> list[Row]:
     return chosen
 
 
-def _readings_of(content: bytes) -> dict[int, int] | None:
-    """Readings per series reference in a data batch; None for one that cannot be read."""
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A data batch's clock segment, and its readings per series reference."""
+
+    segment: int
+    readings: dict[int, int]
+
+
+def _counted(content: bytes) -> _Counted | None:
+    """None for a batch that cannot be read."""
     try:
-        decoded = decode(content).content
+        batch = decode(content)
     except WireError:
         return None
-    if not isinstance(decoded, DecodedColumns):
+    if not isinstance(batch.content, DecodedColumns):
         return None
-    refs, counts = np.unique(decoded.columns.series, return_counts=True)
-    return dict(zip(refs.tolist(), counts.tolist(), strict=True))
+    refs, counts = np.unique(batch.content.columns.series, return_counts=True)
+    return _Counted(batch.header.clock_segment, dict(zip(refs.tolist(), counts.tolist(), strict=True)))

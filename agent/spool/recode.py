@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
+import msgspec
 import numpy as np
 
 from agent.spool.batch import PendingBatch
+from agent.spool.gaps import clock_of
 from agent.spool.journal import Journal
 from agent.spool.store import Row, Store
 from shared import wire
@@ -109,15 +111,16 @@ class Recoder:
 
     def _relabel_gap(self, row: Row) -> bool:
         try:
-            gap = wire.decode(self._store.content(row.id)).content
+            batch = wire.decode(self._store.content(row.id))
         except WireError:
             return False
+        gap = batch.content
         if not isinstance(gap, Gap):
             return False
         own = self._journal.adopt_series(row.epoch_ref, [ref for ref, _ in gap.counts])
         counts = sorted((own[ref], count) for ref, count in gap.counts if ref in own)
         self._store.delete([row.id])
-        self._journal.record(Gap(gap.cause, gap.from_us, gap.to_us, gap.readings, counts, gap.batches), at_id=row.id)
+        self._journal.record(msgspec.structs.replace(gap, counts=counts, clock=clock_of(batch)), at_id=row.id)
         return True
 
     def _in_own_terms(self, epoch_ref: int, columns: Columns) -> Columns:

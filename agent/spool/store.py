@@ -336,11 +336,10 @@ class Store:
         sql = f"SELECT {_ROW} FROM batches WHERE kind = ? AND kind <> 3 {of_epoch} ORDER BY id"
         return [_row(found) for found in self._db.execute(sql, (kind,) if epoch_ref is None else (kind, epoch_ref))]
 
-    def last_gap(self) -> Row | None:
-        """The latest gap record that is still pending."""
-        sql = f"SELECT {_ROW} FROM batches WHERE kind = ? AND kind <> 3 AND standing = 0 ORDER BY id DESC LIMIT 1"
-        found = self._db.execute(sql, (Kind.GAP,)).fetchone()
-        return _row(found) if found else None
+    def last_gaps(self, limit: int) -> list[Row]:
+        """The latest gap records that are still pending, the last one first."""
+        sql = f"SELECT {_ROW} FROM batches WHERE kind = ? AND kind <> 3 AND standing = 0 ORDER BY id DESC LIMIT ?"
+        return [_row(found) for found in self._db.execute(sql, (Kind.GAP, limit))]
 
     def meta(self, key: str) -> str:
         """What is remembered under a key, empty if nothing."""

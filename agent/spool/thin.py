@@ -32,11 +32,13 @@ class Thinned:
     Attributes:
         replaced: batches that go.
         lost: readings that go, per series reference of the running epoch.
+        segment: their clock segment.
         write: puts the thinned batches in their place, once those have gone.
     """
 
     replaced: Sequence[Row]
     lost: Counter[int]
+    segment: int
     write: Callable[[], None]
 
 
@@ -71,7 +73,7 @@ class Thinner:
             for row, part in zip(replaced, thinned, strict=False):
                 self._journal.append(part, at_id=row.id, thinned=row.thinned + 1)
 
-        return Thinned(replaced, lost, write)
+        return Thinned(replaced, lost, readable[0][1].header.clock_segment, write)
 
     def _next(self, held: Callable[[int], bool]) -> list[Row]:
         for _ in range(2):  # as was decided, then as it is now

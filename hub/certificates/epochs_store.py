@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from hub.database.pool import Connection
+from shared.records import ADOPTED_FROM
 
 if TYPE_CHECKING:
     Row: TypeAlias = asyncpg.Record
@@ -64,14 +65,37 @@ from clock_corrections k
 left join clock_segments s on s.epoch_id = k.epoch_id and s.segment = k.segment
 where k.epoch_id = $1 order by k.segment
 """
-_GAPS = """
+# What is added to the times of a clock segment; what was measured, where none of its readings came to decide over it.
+_CORRECTION = """
+coalesce(k.correction_us, case when s.source = 'hub' and abs(s.offset_us) > s.uncertainty_us then s.offset_us end)
+"""
+# Times are by the clock of the record's segment, or the one that it names. A downtime has two clocks: it begins by
+# the last one of the process before.
+_GAPS = f"""
 select g.*, d.names from (
-    select g.epoch_id, e.agent_id, e.epoch, g.seq, g.cause, g.readings, g.record,
-           g.time_from + coalesce(k.correction_us, 0) * interval '1 microsecond' as time_from,
-           g.time_to + coalesce(k.correction_us, 0) * interval '1 microsecond' as time_to
+    select g.epoch_id, e.agent_id, e.epoch, g.seq, g.cause, g.readings, g.record, t.time_from,
+           greatest(t.time_from, own.added + case g.cause
+               when 'downtime' then least(g.time_to, e.started_at) else g.time_to end) as time_to
     from gaps g
     join epochs e on e.id = g.epoch_id
-    left join clock_corrections k on k.epoch_id = g.epoch_id and k.segment = g.clock_segment
+    left join epochs c on c.agent_id = e.agent_id and c.epoch = decode(g.record -> 'clock' ->> 0, 'hex')
+    cross join lateral (
+        select case when g.record -> 'clock' is null then e.id else c.id end as epoch_id,
+               coalesce((g.record -> 'clock' ->> 1)::bigint, g.clock_segment) as segment
+    ) as o
+    left join clock_corrections k on k.epoch_id = o.epoch_id and k.segment = o.segment
+    left join clock_segments s on s.epoch_id = o.epoch_id and s.segment = o.segment
+    cross join lateral (select coalesce({_CORRECTION}, 0) * interval '1 microsecond' as added) as own
+    left join lateral (
+        select {_CORRECTION} * interval '1 microsecond' as added
+        from epochs p
+        join clock_segments s on s.epoch_id = p.id
+        left join clock_corrections k on k.epoch_id = p.id and k.segment = s.segment
+        where g.cause = 'downtime' and g.record -> 'clock' is null and s.segment < {ADOPTED_FROM}
+          and p.agent_id = e.agent_id and p.epoch = e.previous_epoch
+        order by s.segment desc limit 1
+    ) as before on true
+    cross join lateral (select g.time_from + coalesce(before.added, own.added) as time_from) as t
     where e.agent_id = any($1::uuid[])
 ) as g
 left join lateral (

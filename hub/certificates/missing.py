@@ -55,10 +55,10 @@ def causes(gaps: Iterable[SensorGap], span: tuple[datetime, datetime]) -> list[M
 
 
 def _by_sensor(row: Any) -> dict[UUID, int | None] | None:
-    """How many readings a gap counts for each sensor, None where it does not say."""
+    """How many readings a gap counts for each sensor, None where it does not say; none for a batch that had none."""
     pairs: list[list[int]] = row["record"].get("counts", [])
     if not pairs:
-        return None
+        return {} if row["readings"] == 0 else None
     names: dict[str, str] = row["names"] or {}
     found: dict[UUID, int | None] = {}
     for ref, readings in pairs:

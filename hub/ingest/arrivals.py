@@ -51,6 +51,22 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """The batch in which readings of an agent came that were set aside.
+
+    Attributes:
+        segment: the clock segment of the batch.
+        correction_us: what has been added to the times by now.
+    """
+
+    agent_id: UUID
+    epoch_id: int | None
+    seq: int | None
+    segment: int | None
+    correction_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """Readings of one sensor that came without an identity; uniqueness of (series, time) alone guards them.
 
@@ -62,7 +78,7 @@ class Submission:
         session_id: the capture session that the readings belong to, whatever their times; None: by their times.
         place: in the stream over WebSocket that it is a message of; None for a post.
         released_id: the row of `set_aside` that these readings were in; it goes in the same transaction.
-        of_agent: they came from an agent before they were set aside.
+        origin: where they had come from before they were set aside; None where that was a post.
     """
 
     sensor_id: UUID
@@ -71,7 +87,7 @@ class Submission:
     meta: tuple[tuple[int, dict[str, Any]], ...] = ()
     released_id: int | None = None
     session_id: UUID | None = None
-    of_agent: bool = False
+    origin: Origin | None = None
     place: StreamPlace | None = None
 
     @property

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import numpy as np
 
+from hub.ingest.arrivals import Origin
 from hub.ingest.dictionary import Verdict
 from hub.ingest.store import Aside
 from hub.ingest.verdict import Judged, Part
@@ -24,6 +25,13 @@ class Source:
     seq: int | None = None
     segment: int | None = None
     correction_us: int = 0
+
+    @staticmethod
+    def of_post(part: Part, origin: Origin | None) -> Source:
+        """That of a post, or of readings that an owner releases: where they had come from."""
+        if origin is None:
+            return Source(part)
+        return Source(part, origin.agent_id, origin.epoch_id, origin.seq, origin.segment, origin.correction_us)
 
 
 def asides_of(judged: Judged, sources: Sequence[Source], profile_ids: Sequence[UUID | None]) -> list[Aside]:

@@ -74,4 +74,4 @@ async def _note_posts(connection: Connection, judgement: Judgement, keep: Int64,
 
 
 def _is_of_agent(item: Item) -> bool:
-    return isinstance(item, Arrival) or item.of_agent
+    return isinstance(item, Arrival) or item.origin is not None

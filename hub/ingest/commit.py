@@ -218,7 +218,7 @@ class GroupCommit:
         if isinstance(item, Submission):
             content = DecodedColumns(item.columns, None)
             dictionary, naming = known.posts[item.sensor_id, item.signals], _naming(item, takers)
-            return Source(Part(content, dictionary, naming=naming, session_id=item.session_id))
+            return Source.of_post(Part(content, dictionary, naming=naming, session_id=item.session_id), item.origin)
         assert isinstance(item.content, DecodedColumns)
         epoch_id = epoch_of[item.header.agent_id, item.header.epoch]
         part = Part(item.content, known.dictionaries[epoch_id], item.placing)

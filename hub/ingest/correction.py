@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
+from shared.records import ADOPTED_FROM
+
 Basis = Literal["measured", "derived", "vouched", "neighbours", "unstated", "owner"]
 
 OVERLAP_US = 1_000_000
 """Overlaps up to this much are taken for inexactness even where uncertainties are smaller (a clock that drifted)."""
-ADOPTED_FROM = 0x8000_0000
-"""Segments from here on stand for those of other epochs; their numbers say nothing about their order."""
 
 
 class Placing(Enum):

@@ -15,7 +15,7 @@ import asyncpg
 import numpy as np
 
 from hub.database.pool import Connection
-from hub.ingest.arrivals import Outcome, Submission
+from hub.ingest.arrivals import Origin, Outcome, Submission
 from shared.readings import Columns, Reason, Status, status_byte
 
 if TYPE_CHECKING:
@@ -150,9 +150,15 @@ def submission_of(row: Row, sensor_id: UUID, correction_us: int) -> Submission:
         np.zeros(len(times), np.uint32),
     )
     meta = tuple((place, row["meta"]) for place in range(len(times))) if row["meta"] else ()
-    return Submission(
-        sensor_id, (row["signal"],), columns, meta, released_id=row["id"], of_agent=row["agent_id"] is not None
-    )
+    origin = _origin(row, correction_us)
+    return Submission(sensor_id, (row["signal"],), columns, meta, released_id=row["id"], origin=origin)
+
+
+def _origin(row: Row, correction_us: int) -> Origin | None:
+    if row["agent_id"] is None:
+        return None
+    added_us = row["correction_us"] + correction_us
+    return Origin(row["agent_id"], row["epoch_id"], row["seq"], row["clock_segment"], added_us)
 
 
 def _column(values: list[float | None]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -82,6 +82,24 @@ def test_an_unreadable_batch_that_the_quota_drops_is_accounted_for_once(tmp_path
     assert len(numbers(tmp_path)) + sum(gap.readings for gap in counted) + gap.readings == 600 + 8000
 
 
+def test_many_unreadable_batches_that_the_quota_drops_leave_one_record(tmp_path: Path) -> None:
+    fill(tmp_path, 12, readings=100)
+    damaged = range(4, 15, 2)
+    for batch_id in damaged:
+        flip_a_byte(tmp_path, batch_id)
+    spool = open_spool(tmp_path, quota_bytes=64 * 1024, policy="oldest")
+    for number in range(400):
+        spool.append([batch(2000 + 20 * number, 20)])
+    spool.close()
+    [gap] = gaps(tmp_path, "corrupt")
+    named = {seq for _, first, last in gap.batches for seq in range(first, last + 1)}
+    assert gap.readings == 100 * len(damaged)
+    assert named >= set(damaged)
+    counted = gaps(tmp_path, "quota_oldest")
+    assert len(counted) <= 2, "they are joined, although there are other records between"
+    assert len(numbers(tmp_path)) + sum(gap.readings for gap in counted) + gap.readings == 1200 + 8000
+
+
 def test_what_cannot_be_read_is_not_offered_again(tmp_path: Path) -> None:
     fill(tmp_path, 3)
     flip_a_byte(tmp_path, 4)

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from agent.spool.batch import PendingBatch
 from agent.spool.writer import SpoolWriter
 from shared import wire
+from shared.clock import ManualClock
 from shared.errors import SpoolFull
 from shared.readings import Columns, Status
 from shared.records import Gap
@@ -116,6 +118,49 @@ def test_what_an_earlier_epoch_loses_is_counted_by_name(tmp_path: Path) -> None:
     assert any(name == first.epoch.hex() for gap in counted for name, _, _ in gap.batches)
 
 
+@pytest.mark.parametrize("policy", ["oldest", "thin"])
+def test_a_loss_is_told_in_the_time_of_its_own_clock(tmp_path: Path, policy: str) -> None:
+    clock = ManualClock(BEGIN_US)
+    spool = open_spool(tmp_path, clock=clock, quota_bytes=QUOTA_BYTES, policy=policy)
+    for number in range(300):
+        spool.append([noisy(number * 20, 20)])
+    clock.step_s(-7200)
+    for number in range(1200):
+        spool.append([noisy(-7_200_000 + number * 20, 20, segment=2)])
+    spool.close()
+    lost = lost_by_clock(tmp_path, f"quota_{policy}")
+    before, after = ((spool.epoch.hex(), segment) for segment in (1, 2))
+    assert set(lost) == {before, after}
+    assert min(gap.from_us for gap in lost[before]) == BEGIN_US
+    assert max(gap.to_us for gap in lost[after]) < BEGIN_US - 7000 * 1_000_000
+    offered = 1500 * 20
+    assert sum(gap.readings for some in lost.values() for gap in some) == offered - len(numbers(tmp_path))
+    assert sum(len(some) for some in lost.values()) <= 6, "those of a clock are joined"
+
+
+def test_a_loss_of_an_earlier_epoch_is_told_by_that_ones_clock(tmp_path: Path) -> None:
+    first = open_spool(tmp_path, quota_bytes=QUOTA_BYTES)
+    overfill(first, 300)
+    first.close()
+    second = open_spool(tmp_path, quota_bytes=QUOTA_BYTES)
+    for number in range(1500):
+        second.append([batch(3_600_000 + number * 20, 20)])
+    second.close()
+    lost = lost_by_clock(tmp_path, "quota_oldest")
+    assert set(lost) == {(first.epoch.hex(), 1), (second.epoch.hex(), 1)}
+    (before,), later = lost[first.epoch.hex(), 1], lost[second.epoch.hex(), 1]
+    assert before.to_us < BEGIN_US + 3_600_000_000 <= min(gap.from_us for gap in later)
+    assert {epoch for epoch, _, _ in before.batches} >= {first.epoch.hex()}
+
+
+def lost_by_clock(folder: Path, cause: str) -> dict[tuple[str, int] | None, list[Gap]]:
+    """Gap records by the clock in whose time they are."""
+    found: dict[tuple[str, int] | None, list[Gap]] = {}
+    for gap in gaps(folder, cause):
+        found.setdefault(gap.clock, []).append(gap)
+    return found
+
+
 def test_thin_halves_the_oldest_and_leaves_no_hole(tmp_path: Path) -> None:
     spool = open_spool(tmp_path, quota_bytes=QUOTA_BYTES, policy="thin")
     batches = 1500
@@ -138,16 +183,18 @@ def test_thin_halves_the_oldest_and_leaves_no_hole(tmp_path: Path) -> None:
     assert state.bytes <= QUOTA_BYTES + 16384
 
 
-def noisy(first: int, count: int) -> PendingBatch:
+def noisy(first: int, count: int, *, segment: int = 1) -> PendingBatch:
     """Readings that hardly compress."""
     number = np.arange(first, first + count)
     columns = Columns(
         np.ones(count, np.uint32),
         BEGIN_US + number * 1000,
-        np.random.default_rng(first).random(count),
+        np.random.default_rng(abs(first)).random(count),
         np.full(count, np.nan),
         np.full(count, Status.RAW_ONLY, np.uint8),
         np.zeros(count, np.uint32),
     )
     to_us = BEGIN_US + (first + count - 1) * 1000
-    return PendingBatch(wire.data_body(columns, derivable=True), count, BEGIN_US + first * 1000, to_us, to_us, 1, 1)
+    return PendingBatch(
+        wire.data_body(columns, derivable=True), count, BEGIN_US + first * 1000, to_us, to_us, segment, 1
+    )
