@@ -1,15 +1,16 @@
 """Requests keep to what their route declares; whatever else they bring is refused by name rather than ignored.
 
-A query parameter that the route does not know, a key that stands twice in one JSON object, a change that changes
-nothing: each is a mistake of the caller's that would otherwise go unnoticed. Every `/api/` call may carry
-`project_id`, and `access_token` may stand in the query where a token is taken from there.
+A query parameter that the route does not know, or of which it takes one and is given two values, a key that stands
+twice in one JSON object, a change that changes nothing: each is a mistake of the caller's that would otherwise go
+unnoticed. Every `/api/` call may carry `project_id`, and `access_token` may stand in the query where a token is taken
+from there.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
@@ -41,7 +42,7 @@ async def only_declared(connection: HTTPConnection) -> None:
 
 def known_parameters(dependant: Dependant, path: str) -> frozenset[str]:
     """The query parameters that a route takes."""
-    known = {name for one in _walk(dependant) for name in _names(one.query_params)}
+    known = {name for one in _walk(dependant) for name, _ in _parameters(one.query_params)}
     if path.startswith("/api/"):
         known.add("project_id")
     callers = {one.call.caller for one in _walk(dependant) if isinstance(one.call, Rule)}
@@ -67,6 +68,10 @@ def _check_query(connection: HTTPConnection, dependant: Dependant) -> None:
         fields = [FieldError(name, "there is no such query parameter here") for name in names]
         detail = f"unknown query parameters: {', '.join(names)}; known are: {', '.join(sorted(known)) or 'none'}"
         raise Problem(422, detail, code="unknown_parameter", fields=fields)
+    given = connection.query_params
+    doubled = {name for name in given if len(set(given.getlist(name))) > 1}
+    for name in sorted(doubled - _repeatable(dependant)):
+        raise invalid(name, "stands twice, with different values")
 
 
 def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,14 +89,20 @@ def _walk(dependant: Dependant) -> Iterator[Dependant]:
         yield from _walk(one)
 
 
-def _names(fields: Iterable[Any]) -> Iterator[str]:
-    """The names of parameters, and those of a model that stands for several parameters."""
+def _repeatable(dependant: Dependant) -> set[str]:
+    """The query parameters of which a route takes several."""
+    found = (pair for one in _walk(dependant) for pair in _parameters(one.query_params))
+    return {name for name, kind in found if any(get_origin(one) is list for one in (kind, *get_args(kind)))}
+
+
+def _parameters(fields: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Names and types of parameters, and those of a model that stands for several parameters."""
     for field in fields:
-        model = field.field_info.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            yield from (one.alias or name for name, one in model.model_fields.items())
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from ((one.alias or name, one.annotation) for name, one in kind.model_fields.items())
         else:
-            yield field.alias
+            yield field.alias, kind
 
 
 def _is_json(request: Request) -> bool:

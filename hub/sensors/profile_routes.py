@@ -149,7 +149,8 @@ async def preview_profile(
 async def _readings(
     services: Services, connection: Connection, user: User, sensor_id: UUID, wanted: Preview
 ) -> preview.Readings:
-    series = await services.tail.catalogue.series_of(connection, [sensor_id], wanted.signal)
+    signals = None if wanted.signal is None else [wanted.signal]
+    series = await services.tail.catalogue.series_of(connection, [sensor_id], signals)
     where = Where(
         series=tuple(one.id for one in series),
         time_from_us=to_us(wanted.time_from) if wanted.time_from else None,

@@ -18,7 +18,7 @@ from hub.errors import invalid
 from hub.services import CurrentServices
 from hub.telemetry.aligned import Grid, Method, Source, Value, align, origin_of
 from hub.telemetry.catalogue import Catalogue
-from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery
+from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery, SignalsQuery
 from hub.telemetry.moments import Moment, interval_text, parse_interval
 from hub.telemetry.points import timestamp_text
 from hub.telemetry.selection import select
@@ -58,7 +58,7 @@ class AlignedQuery:
         interval: Annotated[str, Query(description="Such as 100ms, 10s or 1m.")],
         sensor_id: SensorIdsQuery = None,
         project_id: ProjectIdQuery = None,
-        signal: Annotated[str | None, Query(max_length=200)] = None,
+        signal: SignalsQuery = None,
         time_from: Annotated[Moment | None, Query(description="From this time on (RFC 3339).")] = None,
         time_to: Annotated[Moment | None, Query(description="Up to and including this time (RFC 3339).")] = None,
         run_id: Annotated[

@@ -44,7 +44,7 @@ select bucket, series_id, {_RESULT} from (
     from readings r where series_id = any($1) and time >= $2 and time < $3 and {{belongs}}
     group by 1, 2
 ) b
-order by bucket, series_id limit $5
+order by bucket {{direction}}, series_id limit $5
 """
 
 # $2 … $3 is what was asked for, $6 … $7 the whole minutes in it.
@@ -88,7 +88,7 @@ select bucket, series_id, {_RESULT} from (
     from parts group by 1, 2
 ) b
 where sample_count > 0
-order by bucket, series_id limit $5
+order by bucket {{direction}}, series_id limit $5
 """
 
 _EXTENT = """
@@ -141,8 +141,9 @@ async def read_buckets(
     limit: int,
     *,
     belongs: str = "",
+    descending: bool = False,
 ) -> Buckets:
-    """The first `limit` buckets that hold readings, by time, then series.
+    """The first `limit` buckets that hold readings, by time, then series; the latest ones first where `descending`.
 
     Args:
         belongs: what else holds for the readings, as SQL about `r`.
@@ -153,13 +154,15 @@ async def read_buckets(
     arguments = (series, *bounds, timedelta(microseconds=interval_us), limit)
     inner_from_us = -(-extent.from_us // MINUTE_US) * MINUTE_US
     inner_to_us = extent.to_us // MINUTE_US * MINUTE_US
+    direction = "desc" if descending else "asc"
     with translated():
         if belongs or interval_us % MINUTE_US or inner_from_us >= inner_to_us:
-            statement = _FROM_READINGS.format(belongs=belongs or "true")
+            statement = _FROM_READINGS.format(belongs=belongs or "true", direction=direction)
             records = await connection.fetch(statement, *arguments, timeout=TIMEOUT_S)
         else:
             inner = to_datetime(inner_from_us), to_datetime(inner_to_us)
-            records = await connection.fetch(_FROM_MINUTES, *arguments, *inner, timeout=TIMEOUT_S)
+            statement = _FROM_MINUTES.format(direction=direction)
+            records = await connection.fetch(statement, *arguments, *inner, timeout=TIMEOUT_S)
     return [_bucket(record, catalogue) for record in records]
 
 

@@ -24,7 +24,7 @@ where series.id = any($1::int[])
 _SERIES_OF_SENSORS = """
 select series.id, series.sensor_id, sensors.project_id, series.signal
 from series join sensors on sensors.id = series.sensor_id
-where series.sensor_id = any($1::uuid[]) and ($2::text is null or series.signal = $2)
+where series.sensor_id = any($1::uuid[]) and ($2::text[] is null or series.signal = any($2))
 order by series.id
 """
 _PROFILES = "select ref, id from conversion_profiles where ref = any($1::int[])"
@@ -59,11 +59,11 @@ class Catalogue:
                 self.profiles.update((record["ref"], record["id"]) for record in found)
 
     async def series_of(
-        self, connection: Connection, sensor_ids: Iterable[UUID], signal: str | None = None
+        self, connection: Connection, sensor_ids: Iterable[UUID], signals: Sequence[str] | None = None
     ) -> list[Series]:
-        """The series of these sensors, all or those of one signal. Raises: StorageUnavailable."""
+        """The series of these sensors, all or those of these signals. Raises: StorageUnavailable."""
         with translated():
-            found = await connection.fetch(_SERIES_OF_SENSORS, list(sensor_ids), signal, timeout=TIMEOUT_S)
+            found = await connection.fetch(_SERIES_OF_SENSORS, list(sensor_ids), signals, timeout=TIMEOUT_S)
         self._add(found)
         return [self.series[record["id"]] for record in found]
 

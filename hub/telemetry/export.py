@@ -3,13 +3,15 @@
 One series after the other, each in order of time, as its index has them: nothing is sorted, the first rows go out at
 once and memory does not depend on how many there are. A row has the fields of a point (`hub.telemetry.points`), and the
 unit of its signal.
+
+With a limit, those are left out that are not among the first so many by id; which id that is, is looked for first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -31,6 +33,8 @@ from hub.telemetry.selection import Selection, select
 from hub.telemetry.units import NO_UNITS, Units, units_of
 
 BATCH_ROWS = 2000
+LOOK_S_MAX = 300
+"""How long it may take to find where a limit ends."""
 COLUMNS = (
     "id", "timestamp", "sensor_id", "signal", "raw_value", "raw_unit", "physical_value", "unit", "conversion_status",
     "conversion_profile_id", "run_id", "capture_session_id", "project_id", "ingested_at", "meta",
@@ -40,17 +44,41 @@ _READINGS = """
 select r.id, r.series_id, (extract(epoch from r.time) * 1000000)::bigint as time_us,
        coalesce(r.raw, 'NaN') as raw, coalesce(r.physical, 'NaN') as physical, r.status, r.profile,
        exists (select from reading_meta m where m.series_id = r.series_id and m.time = r.time) as has_meta
-from readings r where {} order by r.time
+from readings r where {where} order by r.time {direction}
 """
+_LAST = "select r.id from readings r where {where} order by r.id {direction} offset {skipped} limit 1"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which readings, and as what."""
+    """Which readings, and as what.
+
+    Attributes:
+        limit: the first so many by id; None for all.
+        below_id: what ids must be below; None for no bound. Where ids are a cursor, the horizon from before the file's
+            moment, as rows with lower ids may still be committed.
+    """
 
     filters: Filters
     principal: Principal
     kind: ExportFormat
+    limit: int | None = None
+    below_id: int | None = None
+
+    async def selection(self, connection: Connection, catalogue: Catalogue) -> Selection:
+        """Raises: Problem 404, 422; StorageUnavailable."""
+        found = await select(connection, catalogue, self.filters, self.principal)
+        ends = [one for one in (found.id_to, self.below_id) if one is not None]
+        found = replace(found, id_to=min(ends, default=None))
+        if self.limit is None:
+            return found
+        direction = _direction(self.filters)
+        statement = _LAST.format(where=found.where().condition(), direction=direction, skipped=self.limit - 1)
+        await connection.execute(f"set local statement_timeout = '{LOOK_S_MAX}s'")
+        last_id: int | None = await connection.fetchval(statement, timeout=LOOK_S_MAX)
+        if last_id is None:
+            return found
+        return replace(found, id_from=last_id) if self.filters.descending else replace(found, id_to=last_id + 1)
 
 
 class ReadingsFile(FileAnswer):
@@ -68,16 +96,20 @@ class ReadingsFile(FileAnswer):
     async def parts(self, connection: Connection) -> AsyncGenerator[FilePart, None]:
         """Head, readings, tail. Raises, before its first part: Problem 404, 422."""
         await prefer_indexes(connection)
-        selection = await select(connection, self._catalogue, self._wanted.filters, self._wanted.principal)
+        selection = await self._wanted.selection(connection, self._catalogue)
         units = await units_of(connection, selection.series_ids)
         encoder = new_encoder(self._wanted.kind, _sheet(selection, units))
         yield FilePart(encoder.head())
-        async for rows in _batches(connection, selection):
+        async for rows in _batches(connection, selection, _direction(self._wanted.filters)):
             await self._catalogue.learn(connection, rows)
             beside = await extras(connection, rows, self._catalogue)
             shown = without_raw(selection.seen(rows), selection.hidden_series)
             yield await asyncio.to_thread(_part, encoder, shown, self._catalogue, beside, units)
         yield FilePart(encoder.tail())
+
+
+def _direction(filters: Filters) -> str:
+    return "desc" if filters.descending else "asc"
 
 
 def _part(encoder: Encoder, rows: Rows, catalogue: Catalogue, beside: Extras, units: dict[int, Units]) -> FilePart:
@@ -92,11 +124,11 @@ def _part(encoder: Encoder, rows: Rows, catalogue: Catalogue, beside: Extras, un
     return FilePart(encoder.rows(named), len(named))
 
 
-async def _batches(connection: Connection, selection: Selection) -> AsyncGenerator[Rows, None]:
+async def _batches(connection: Connection, selection: Selection, direction: str) -> AsyncGenerator[Rows, None]:
     for sensor_id, ids in _in_order(selection.series):
         for series_id in ids:
             where = selection.of_series(sensor_id, series_id).where()
-            cursor = await connection.cursor(_READINGS.format(where.condition()))
+            cursor = await connection.cursor(_READINGS.format(where=where.condition(), direction=direction))
             while batch := await cursor.fetch(BATCH_ROWS):
                 yield _rows(batch)
 

@@ -38,7 +38,7 @@ async def parts_of(connection: Connection, selection: Selection) -> list[Part]:
     if extent is None:
         return []
     if selection.sessions is None:
-        return [Part(selection.series_ids, extent)]
+        return [Part(selection.series_ids, extent, belongs=_of_ids(selection))]
     return [part for one in selection.sessions for part in _of_session(one, selection, extent)]
 
 
@@ -58,8 +58,9 @@ async def read_parts(
     limit: int,
     *,
     as_of: AsOf | None = None,
+    descending: bool = False,
 ) -> Buckets:
-    """The first `limit` buckets that hold readings, by time.
+    """The first `limit` buckets that hold readings, by time; the latest ones, latest first, where `descending`.
 
     Args:
         as_of: the profile that its sensor's readings are to be seen with; these are then summed up one by one.
@@ -75,7 +76,14 @@ async def read_parts(
         buckets: Buckets = []
         if rest:
             buckets += await read_buckets(
-                connection, catalogue, rest, part.extent, interval_us, limit, belongs=part.belongs
+                connection,
+                catalogue,
+                rest,
+                part.extent,
+                interval_us,
+                limit,
+                belongs=part.belongs,
+                descending=descending,
             )
         if as_of is not None and own:
             where = Where(
@@ -88,7 +96,8 @@ async def read_parts(
         session_id = part.session_id and str(part.session_id)
         found += [bucket | {"capture_session_id": session_id} for bucket in buckets]
     if len(parts) > 1 or as_of is not None:
-        found.sort(key=lambda bucket: (bucket["bucket"], bucket["sensor_id"], bucket["signal"]))
+        found.sort(key=lambda bucket: (bucket["sensor_id"], bucket["signal"]))
+        found.sort(key=lambda bucket: bucket["bucket"], reverse=descending)  # keeps the order of equals
     return found[:limit]
 
 
@@ -96,10 +105,22 @@ def _of_session(session: Membership, selection: Selection, extent: Extent) -> li
     """A session's windows; where single readings are excepted, all of it at once, reading by reading."""
     if len(session.named) or len(session.elsewhere) or (len(session.held) and not selection.with_held):
         belongs = session.condition(selection.series, with_held=selection.with_held)
-        return [Part(selection.series_ids, extent, session.session_id, belongs)]
+        return [Part(selection.series_ids, extent, session.session_id, _all_of(belongs, _of_ids(selection)))]
     groups: dict[Extent, list[int]] = {}
     for window in session.windows:
         within = extent.within(window.from_us, window.to_us)
         if within is not None:
             groups.setdefault(within, []).extend(selection.series.get(window.sensor_id, ()))
-    return [Part(sorted(series), within, session.session_id) for within, series in groups.items() if series]
+    ids = _of_ids(selection)
+    return [Part(sorted(series), within, session.session_id, ids) for within, series in groups.items() if series]
+
+
+def _of_ids(selection: Selection) -> str:
+    """What holds for the ids, as SQL about `r`; nothing where all will do."""
+    if selection.id_from is None and selection.id_to is None:
+        return ""
+    return Where(id_from=selection.id_from, id_to=selection.id_to).condition()
+
+
+def _all_of(*conditions: str) -> str:
+    return " and ".join(one for one in conditions if one)

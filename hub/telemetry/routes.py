@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query
@@ -18,7 +18,7 @@ from hub.services import CurrentServices
 from hub.telemetry.answers import Aggregated, Points
 from hub.telemetry.buckets import BUCKETS_MAX
 from hub.telemetry.export import ReadingsFile, Wanted
-from hub.telemetry.filters import Filters, ProjectIdQuery, SensorIdsQuery, scope_of
+from hub.telemetry.filters import ID_MAX, Filters, ProjectIdQuery, SensorIdsQuery, scope_of
 from hub.telemetry.moments import Moment, interval_text, parse_interval, to_us
 from hub.telemetry.parts import interval_for, parts_of, read_parts
 from hub.telemetry.query import LIMIT_DEFAULT, LIMIT_MAX, read_page
@@ -30,7 +30,6 @@ from hub.telemetry.tail import Since
 
 router = APIRouter(prefix="/api/v1/telemetry", tags=["telemetry"])
 
-_ID_MAX = (1 << 53) - 1
 _STREAM_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "Events `telemetry`, `live` and `error`."}
 }
@@ -44,7 +43,7 @@ class StreamQuery:
 
     def __init__(
         self,
-        since_id: Annotated[int | None, Query(ge=0, le=_ID_MAX, description="Readings with higher ids.")] = None,
+        since_id: Annotated[int | None, Query(ge=0, le=ID_MAX, description="Readings with higher ids.")] = None,
         since_ts: Annotated[
             Moment | None, Query(description="Readings from this time on; `since_id` breaks ties among equal times.")
         ] = None,
@@ -108,9 +107,7 @@ async def query(
     services: CurrentServices,
     principal: SensorOrUser,
     filters: Annotated[Filters, Depends()],
-    since_id: Annotated[int | None, Query(ge=0, le=_ID_MAX, description="The page behind this id.")] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT,
-    order: Literal["asc", "desc"] = "asc",
 ) -> Response:
     """Stored readings in order of id, a page at a time: pass `next_since_id` as `since_id` until it is null."""
     catalogue = services.tail.catalogue
@@ -120,9 +117,9 @@ async def query(
             connection,
             catalogue,
             selection.where(),
-            since_id=since_id,
+            since_id=filters.since_id,
             limit=limit,
-            descending=order == "desc",
+            descending=filters.descending,
             hidden=selection.hidden_series,
             seen=selection.seen,
         )
@@ -140,7 +137,10 @@ async def aggregated(
     bucket: Annotated[str | None, Query(description="The same as `bucket_interval`.")] = None,
     limit: Annotated[int | None, Query(ge=1, le=BUCKETS_MAX, description="The first so many buckets.")] = None,
 ) -> Response:
-    """Counts, averages and extremes of readings in buckets aligned to UTC; what holds no reading is left out."""
+    """Counts, averages and extremes of readings in buckets aligned to UTC; what holds no reading is left out.
+
+    It sums up what a query with the same filters would give, page by page.
+    """
     asked_us = _interval_us(bucket_interval or bucket)
     catalogue = services.tail.catalogue
     async with acquire(services.pool) as connection:
@@ -148,7 +148,13 @@ async def aggregated(
         parts = await parts_of(connection, selection)
         interval_us = asked_us or interval_for(parts)
         buckets = await read_parts(
-            connection, catalogue, parts, interval_us, limit or BUCKETS_MAX + 1, as_of=selection.as_of
+            connection,
+            catalogue,
+            parts,
+            interval_us,
+            limit or BUCKETS_MAX + 1,
+            as_of=selection.as_of,
+            descending=filters.descending,
         )
     if len(buckets) > BUCKETS_MAX:
         raise invalid("bucket_interval", f"gives more than {BUCKETS_MAX} buckets; take a longer one or a shorter range")
@@ -162,9 +168,18 @@ async def export(
     principal: SensorOrUser,
     filters: Annotated[Filters, Depends()],
     kind: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.CSV,
+    limit: Annotated[int | None, Query(ge=1, le=ID_MAX, description="The first so many by id; else all.")] = None,
 ) -> Response:
-    """All readings that a query would give, as one file: series after series, each in order of time."""
-    wanted = Wanted(filters, principal, kind)
+    """All readings that a query would give, as one file: series after series, each in order of time.
+
+    With `limit`, those of the first so many that a query would give. Where that or `since_id` is given, the highest id
+    of a file (the lowest, with `desc`) is a cursor to go on behind.
+    """
+    below_id: int | None = None
+    if limit is not None or filters.since_id is not None:
+        async with acquire(services.pool) as connection:
+            below_id = await horizon(connection)
+    wanted = Wanted(filters, principal, kind, limit, below_id)
     return ReadingsFile(services.exports, services.pool, services.tail.catalogue, wanted, services.now())
 
 
@@ -179,7 +194,7 @@ def _start(wanted: StreamQuery, last: int, drawn: int) -> tuple[int, Since | Non
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text[:20]) <= _ID_MAX
+    return text.isascii() and text.isdigit() and int(text[:20]) <= ID_MAX
 
 
 def _interval_us(text: str | None) -> int | None:

@@ -41,6 +41,7 @@ class Selection:
         with_held: whether late readings that do not count to their session are wanted too.
         hidden: sensors whose raw values the caller is not shown.
         as_of: the profile that its sensor's readings are to be seen with; None for what is stored.
+        id_from, id_to: a half-open range of ids that the readings lie in too; None for an open end.
     """
 
     series: dict[UUID, list[int]]
@@ -49,6 +50,8 @@ class Selection:
     with_held: bool = False
     hidden: SensorIds = NO_SENSORS
     as_of: AsOf | None = None
+    id_from: int | None = None
+    id_to: int | None = None
 
     def seen(self, rows: Rows) -> Rows:
         """The rows as they are to be seen."""
@@ -73,14 +76,17 @@ class Selection:
     def where(self) -> Where:
         """For a scan of readings."""
         if self.sessions is None:
-            return Where(series=tuple(self.series_ids), time_from_us=self.range.from_us, time_to_us=self.range.to_us)
-        parts = [one.condition(self.series, with_held=self.with_held) for one in self.sessions]
-        span = self._span()
+            span, belongs = self.range, ""
+        else:
+            parts = [one.condition(self.series, with_held=self.with_held) for one in self.sessions]
+            span, belongs = self._span(), f"({' or '.join(parts)})" if parts else "false"
         return Where(
             series=tuple(self.series_ids),
+            id_from=self.id_from,
+            id_to=self.id_to,
             time_from_us=span.from_us,
             time_to_us=span.to_us,
-            belongs=f"({' or '.join(parts)})" if parts else "false",
+            belongs=belongs,
         )
 
     def _span(self) -> TimeRange:
@@ -97,21 +103,24 @@ async def select(connection: Connection, catalogue: Catalogue, filters: Filters,
     """What these filters mean for the caller. Raises: Problem 404, 422; StorageUnavailable."""
     if filters.run_id is None and filters.capture_session_id is None:
         sight = await filters.scope(principal).sight(connection)
-        found = await catalogue.series_of(connection, sight.sensors, filters.signal)
+        found = await catalogue.series_of(connection, sight.sensors, filters.signals)
         series = _by_sensor([(one.id, one.sensor_id) for one in found])
         as_of = await _as_of(connection, catalogue, filters.as_of_profile, sight.sensors)
-        return Selection(series, filters.range, hidden=sight.hidden, as_of=as_of)
+        return Selection(
+            series, filters.range, hidden=sight.hidden, as_of=as_of, id_from=filters.id_from, id_to=filters.id_to
+        )
     project_id, sessions = await _sessions(connection, filters, principal)
     sensors = set(await membership.series_of(connection, sessions))
     if filters.sensor_id:
         sensors &= set(await filters.scope(principal).sensors(connection))
     if isinstance(principal, SensorPrincipal):
         sensors &= {principal.id}
-    found = await catalogue.series_of(connection, sensors, filters.signal)
+    found = await catalogue.series_of(connection, sensors, filters.signals)
     series = _by_sensor([(one.id, one.sensor_id) for one in found])
     hidden = await raw_hidden_from(connection, principal, sensors, project_id)
     as_of = await _as_of(connection, catalogue, filters.as_of_profile, sensors)
-    return Selection(series, filters.range, sessions, filters.include_late, hidden, as_of)
+    late, ids = filters.include_late, (filters.id_from, filters.id_to)
+    return Selection(series, filters.range, sessions, late, hidden, as_of, *ids)
 
 
 async def _as_of(

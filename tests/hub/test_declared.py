@@ -66,6 +66,17 @@ async def test_a_token_in_the_query_is_known_only_where_it_is_taken(hub: Hub) ->
     assert (taken.status_code, other.status_code) == (200, 422)
 
 
+async def test_a_parameter_that_is_taken_once_has_one_value(hub: Hub) -> None:
+    client = await hub.signed_in()
+    for query in ("limit=1&limit=2", "order=asc&limit=1&order=desc", "access_token=a&access_token=b"):
+        answer = await client.get(f"/api/v1/telemetry/query?{query}")
+        assert (answer.status_code, names(answer)) == (422, [query.split("&")[-1].split("=")[0]])
+    doubled = await client.get(f"/api/v1/sensors?project_id={NOWHERE}&project_id={NOWHERE[:-1]}1")
+    assert (doubled.status_code, names(doubled)) == (422, ["project_id"])
+    for query in ("limit=1&limit=1", "signal=a&signal=b"):
+        assert (await client.get(f"/api/v1/telemetry/query?{query}")).status_code == 200
+
+
 @pytest.mark.parametrize("key", ["name", "colour", "\\u006eame"])
 async def test_a_key_that_stands_twice_is_refused_by_name(hub: Hub, key: str) -> None:
     body = '{"name": "A", "colour": 1, "' + key + '": "B"}'

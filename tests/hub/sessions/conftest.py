@@ -24,9 +24,9 @@ class Lab:
     project: str
     tokens: dict[str, str] = field(default_factory=dict)
 
-    async def sensor(self, name: str) -> str:
+    async def sensor(self, name: str, **more: Any) -> str:
         """A sensor of the project."""
-        answer = await self.owner.post("/api/v1/sensors", json={"project_id": self.project, "name": name})
+        answer = await self.owner.post("/api/v1/sensors", json={"project_id": self.project, "name": name, **more})
         assert answer.status_code == 201, answer.text
         sensor_id = str(answer.json()["sensor"]["id"])
         self.tokens[sensor_id] = answer.json()["token"]

@@ -190,7 +190,9 @@ async def test_a_stream_resumes_behind_the_last_event(lab: Lab) -> None:
 
 async def test_a_stream_without_a_cursor_begins_now(lab: Lab) -> None:
     streaming = asyncio.create_task(lab.events(max_events=1))
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(30):
+        while not lab.hub.services.tail.subscribers:
+            await asyncio.sleep(0.01)
     (stored,) = await lab.bench.store(lab.series, [Reading(-3600)])
     (event,) = await streaming
     assert event["data"]["id"] == stored
