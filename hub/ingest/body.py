@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -15,6 +15,7 @@ import numpy as np
 
 from hub.declared import distinct_keys
 from hub.errors import Problem, invalid
+from hub.ingest import nonfinite
 from hub.ingest.arrivals import Submission
 from shared.readings import DEFAULT_SIGNAL, Columns, Status
 
@@ -24,10 +25,10 @@ RESERVED = "__system"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_NOT_A_NUMBER = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)\b")
 _KEY = re.compile(rb'"\s*:')
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 
+_Body = TypeVar("_Body", bound=msgspec.Struct)
 Signal = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
@@ -57,14 +58,36 @@ _decoder = msgspec.json.Decoder(TelemetryBody)
 
 def decode_body(content: bytes) -> TelemetryBody:
     """The body. Raises: Problem 400 for what is not JSON, 422 naming the field that is wrong."""
-    with naming_mistakes(content):
-        body = _decoder.decode(content)
-        require_distinct(content, _keys(body))
-        return body
+    body, is_strict = decoded(content, _decoder, _keys)
+    if not is_strict:
+        nonfinite.require_finite(body.meta, "meta")
+        for row, reading in enumerate(body.readings):
+            nonfinite.require_finite(reading.meta, f"readings[{row}].meta")
+    return body
+
+
+def decoded(content: bytes, decoder: msgspec.json.Decoder[_Body], keys: Callable[[_Body], int]) -> tuple[_Body, bool]:
+    """A body whose values may be NaN or infinite.
+
+    Args:
+        keys: how many the body has if none stands twice, nor for a default.
+
+    Returns: the body, and whether it is JSON; if it is not, its meta has still to be looked at.
+    Raises: Problem 400, 422.
+    """
+    with naming_mistakes():
+        try:
+            body = decoder.decode(content)
+        except msgspec.DecodeError as error:
+            if not nonfinite.may_be_why(error, content):
+                raise
+            return msgspec.convert(nonfinite.loads(content), decoder.type), False
+        require_distinct(content, keys(body))
+        return body, True
 
 
 @contextmanager
-def naming_mistakes(content: bytes) -> Iterator[None]:
+def naming_mistakes() -> Iterator[None]:
     """Raises: Problem 400 for what is not JSON, 422 naming the field that is wrong."""
     try:
         yield
@@ -74,8 +97,6 @@ def naming_mistakes(content: bytes) -> Iterator[None]:
         plain = _PATH.sub("", message)
         raise invalid(found.group(1) if found else "body", plain[0].lower() + plain[1:]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if _NOT_A_NUMBER.search(content):
-            raise invalid("readings", "NaN and infinities are no values; leave such readings out") from None
         raise Problem(400, f"the body is not JSON: {error}", code="bad_request") from None
 
 

@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 
 from hub.errors import invalid
+from hub.ingest import nonfinite
 from hub.ingest.arrivals import Submission
-from hub.ingest.body import READINGS_MAX, Signal, naming_mistakes, own_meta, require_distinct
+from hub.ingest.body import READINGS_MAX, Signal, decoded, own_meta
 from shared.readings import DEFAULT_SIGNAL, Columns, Status
 
 TIME_US_MIN, TIME_US_MAX = -62_135_596_800_000_000, 253_402_300_799_999_999
@@ -44,9 +45,9 @@ _decoder = msgspec.json.Decoder(ColumnBody)
 
 def decode_columns(content: bytes) -> ColumnBody:
     """The body. Raises: Problem 400 for what is not JSON, 422 naming the field that is wrong."""
-    with naming_mistakes(content):
-        body = _decoder.decode(content)
-        require_distinct(content, _keys(body))
+    body, is_strict = decoded(content, _decoder, _keys)
+    if not is_strict:
+        nonfinite.require_finite(body.meta, "meta")
     for name, column in (("raw_value", body.raw_value), ("physical_value", body.physical_value)):
         if column is not None and len(column) != len(body.timestamp_us):
             raise invalid(name, f"has {len(column)} values for {len(body.timestamp_us)} timestamps")
@@ -67,8 +68,9 @@ def submission_of_columns(body: ColumnBody, sensor_id: UUID) -> Submission:
     time_us = np.array(body.timestamp_us, np.int64)
     order = np.argsort(time_us, kind="stable")
     size = len(order)
-    physical = np.array(body.physical_value or [None] * size, np.float64)  # None becomes NaN
-    given = ~np.isnan(physical)
+    values = body.physical_value or [None] * size
+    physical = np.array(values, np.float64)  # None becomes NaN
+    given = np.array([value is not None for value in values], np.bool_)
     columns = Columns(
         np.ones(size, np.uint32),
         time_us[order],

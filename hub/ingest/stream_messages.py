@@ -14,11 +14,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 from hub.errors import Problem, invalid
+from hub.ingest import nonfinite
 from hub.ingest.body import naming_mistakes, require_distinct
 from hub.ingest.streams import SEQ_MAX
 
@@ -90,9 +92,15 @@ _encoder = msgspec.json.Encoder()
 
 def decode(content: bytes) -> Open | Readings:
     """What a sensor says. Raises: Problem 400, 422."""
-    with naming_mistakes(content):
-        message = _decoder.decode(content)
-        _require_distinct(message, content)
+    with naming_mistakes():
+        try:
+            message = _decoder.decode(content)
+        except msgspec.DecodeError as error:
+            if not nonfinite.may_be_why(error, content):
+                raise
+            message = _with_nonfinite(content)
+        else:
+            _require_distinct(message, content)
     if isinstance(message, Readings) and (message.body is msgspec.UNSET) == (message.columns is msgspec.UNSET):
         raise invalid("body", "give either `body` or `columns`")
     return message
@@ -114,6 +122,16 @@ def problem_object(problem: Problem) -> dict[str, Any]:
     if problem.fields:
         told["errors"] = [{"field": field.field, "message": field.message} for field in problem.fields]
     return told
+
+
+def _with_nonfinite(content: bytes) -> Open | Readings:
+    """A message in which numbers stand that JSON does not have; its body is looked at as it is decoded."""
+    found = nonfinite.loads(content)
+    if isinstance(found, dict):
+        for name in found.keys() & {"body", "columns"}:
+            found[name] = msgspec.Raw(json.dumps(found[name]).encode())
+    message: Open | Readings = msgspec.convert(found, Open | Readings)
+    return message
 
 
 def _require_distinct(message: Open | Readings, content: bytes) -> None:

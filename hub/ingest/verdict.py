@@ -295,8 +295,11 @@ def _finite(raw: Float64, physical: Float64, status: UInt8) -> tuple[Float64, Fl
     if not raw_bad.any() and not physical_bad.any() and not (void & ~np.isnan(physical)).any():
         return raw, physical, status
     status = status.copy()
+    given = kind == Status.CLIENT_PROVIDED
     status[physical_bad] = _OVERFLOW
-    good_before = raw_bad & ((status < 16) | physical_bad) & (kind != Status.CLIENT_PROVIDED)
+    status[physical_bad & given & np.isinf(physical)] = FAILED_INFINITE
+    status[physical_bad & given & np.isnan(physical)] = FAILED_NOT_A_NUMBER
+    good_before = raw_bad & ((status < 16) | physical_bad) & ~given
     status[good_before & np.isinf(raw)] = FAILED_INFINITE
     status[good_before & np.isnan(raw)] = FAILED_NOT_A_NUMBER
     lost = (status & 0x0F == Status.RAW_ONLY) | (status & 0x0F == Status.CONVERSION_FAILED)

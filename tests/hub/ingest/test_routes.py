@@ -93,9 +93,6 @@ INVALID = [
     '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "x": 1}',
     "",
     '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": null}',
-    '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": NaN}',
-    '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": -Infinity}',
-    '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1e999}',
     '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "signal": "a\\u0000"}',
     '{"timestamp": "2026-03-02T12:00:00Z", "raw_value": 1, "meta": {"a": "\\u0000"}}',
 ]
