@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.spool.batch import PendingBatch, Standing
+from agent.spool.depth import ROW_OVERHEAD_BYTES
 from agent.spool.journal import Journal
 from agent.spool.marks import Marks
 from agent.spool.quota import Quota
-from agent.spool.store import ROW_OVERHEAD_BYTES, Store
+from agent.spool.store import Store
 from agent.spool.witness import tell
 from shared.messages import SpoolState
 from shared.records import ProfileEntry, SeriesEntry

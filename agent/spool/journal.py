@@ -11,8 +11,9 @@ from uuid import UUID
 import msgspec
 
 from agent.spool.batch import PendingBatch, StoredBatch
+from agent.spool.epochs import Epoch
 from agent.spool.names import NameBook, Names
-from agent.spool.store import Epoch, Row, Store
+from agent.spool.store import Row, Store
 from shared import wire
 from shared.clock import Clock
 from shared.records import (
@@ -103,7 +104,7 @@ class Journal:
         """Draw an epoch, and write its OPENING and the gaps that precede it."""
         epoch = secrets.token_bytes(16)
         through_us = started_us if previous is None else previous.taken_through_us
-        self._at = Place(self._store.add_epoch(epoch, started_us), epoch, 0, through_us, 0)
+        self._at = Place(self._store.epochs.add(epoch, started_us), epoch, 0, through_us, 0)
         self._adopted = {}
         opening = Opening(
             started_us=started_us,
@@ -205,7 +206,7 @@ class Journal:
 
     def save(self) -> None:
         """Remember how far the epoch has come; the last step of every transaction that appended."""
-        self._store.save_epoch(self._at.ref, self._at.seq, self._at.taken_through_us)
+        self._store.epochs.save(self._at.ref, self._at.seq, self._at.taken_through_us)
 
     def adopt_series(self, epoch_ref: int, refs: Iterable[int]) -> dict[int, int]:
         """References of this epoch for those of another one; nameless ones are left out."""

@@ -58,14 +58,14 @@ class Marks:
         row, standing = found
         self._store.stand((batch_id,), Standing.QUARANTINED, UNREADABLE)
         if standing is Standing.PENDING and row.kind is Kind.DATA:
-            self._journal.record(unreadable(row, self._store.epoch_of(row.epoch_ref)))
+            self._journal.record(unreadable(row, self._store.epochs.of_ref(row.epoch_ref)))
 
     def relabel(self, batch_id: int, epoch: bytes, seq: int) -> None:
         """Give a batch another identity than this one."""
         found = self._store.row(batch_id)
         if found is None or found[1] is Standing.ACKED:
             return
-        if (self._store.epoch_of(found[0].epoch_ref), found[0].seq) != (epoch, seq):
+        if (self._store.epochs.of_ref(found[0].epoch_ref), found[0].seq) != (epoch, seq):
             return  # it has got another one already
         if found[0].epoch_ref == self._journal.ref:
             _log.error("epoch_in_use_elsewhere", epoch=epoch.hex())

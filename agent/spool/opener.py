@@ -10,13 +10,14 @@ from uuid import UUID
 from agent.logging import event_log
 from agent.spool import merge, salvage
 from agent.spool.connection import SpoolDamaged, connect
+from agent.spool.epochs import Epoch
 from agent.spool.file import SpoolFile
 from agent.spool.journal import Journal
 from agent.spool.marks import Marks
 from agent.spool.quota import Quota
 from agent.spool.recode import ProfileOf, Recoder
 from agent.spool.settings import SpoolSettings
-from agent.spool.store import Epoch, Store
+from agent.spool.store import Store
 from agent.spool.thin import Thinner
 from agent.spool.witness import gone, heard, tell
 from shared.clock import Clock
@@ -93,8 +94,8 @@ class Opener:
     def _previous(self, store: Store, *, saved: bool) -> Epoch | None:
         """The run before this one. What was saved of a damaged file may have lost the order of its epochs."""
         said = heard(self.path) if saved else None
-        named = (epoch for epoch in store.epochs() if said is not None and epoch.epoch == said.epoch)
-        return next(named, None) or store.latest_epoch()
+        named = (epoch for epoch in store.epochs.all() if said is not None and epoch.epoch == said.epoch)
+        return next(named, None) or store.epochs.latest()
 
     def _begin_epoch(self, store: Store, journal: Journal, before: SpoolFile | None, previous: Epoch | None) -> None:
         """Say what is missing before the epoch: what the damage took, and where the process is new its downtime."""

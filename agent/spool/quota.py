@@ -11,10 +11,11 @@ import numpy as np
 
 from agent.logging import event_log
 from agent.spool.batch import Standing
+from agent.spool.depth import ROW_OVERHEAD_BYTES
 from agent.spool.gaps import UNREADABLE, merged, unreadable
 from agent.spool.journal import Journal
 from agent.spool.settings import SpoolSettings
-from agent.spool.store import ROW_OVERHEAD_BYTES, Row, Store
+from agent.spool.store import Row, Store
 from agent.spool.thin import Thinner
 from shared.clock import Clock
 from shared.columns import DecodedColumns
@@ -105,7 +106,7 @@ class Quota:
         if len(rows) < EVICTED_AT_ONCE:
             self._retire_again_s = now_s + RETIRE_EVERY_S
         if rows:
-            self._store.forget_epochs(self._journal.ref)
+            self._store.epochs.forget(self._journal.ref)
 
     def _evict(self, excess_bytes: int) -> bool:
         """Delete acknowledged batches, oldest first. Returns: whether there were any."""
@@ -153,7 +154,7 @@ class Quota:
         is_recorded = self._store.reason(row.id) == UNREADABLE
         self._store.delete([row.id])
         if not is_recorded:
-            self._record(unreadable(row, self._store.epoch_of(row.epoch_ref)))
+            self._record(unreadable(row, self._store.epochs.of_ref(row.epoch_ref)))
         _log.warning("unreadable_batch_dropped", batch=row.id, readings=row.readings)
         return 0 if is_recorded else row.readings
 
@@ -165,7 +166,7 @@ class Quota:
         after: Callable[[], None] | None = None,
     ) -> int:
         """Replace batches of one epoch and clock segment by the record of their loss."""
-        epoch = self._store.epoch_of(lot.rows[0].epoch_ref).hex()
+        epoch = self._store.epochs.of_ref(lot.rows[0].epoch_ref).hex()
         readings = sum(row.readings for row in lot.rows) if cause == "quota_oldest" else lot.counts.total()
         gap = Gap(
             cause=cause,

@@ -27,8 +27,9 @@ import msgspec
 from agent.spool.batch import Standing
 from agent.spool.carve import carve
 from agent.spool.connection import connect
+from agent.spool.epochs import Epoch
 from agent.spool.merge import LOG_SUFFIX, merge
-from agent.spool.store import Epoch, Row, Store
+from agent.spool.store import Row, Store
 from agent.spool.wal_index import INDEX_SUFFIX
 from shared.errors import SpoolUnavailable, WireError
 from shared.records import Gap
@@ -81,7 +82,7 @@ def move_aside_and_save(path: Path, *, now_us: int) -> Salvaged:
     store = Store(connect(new))
     try:
         saved = _save(aside / path.name, store)
-        gap = _missing(saved, store.epochs(), now_us)
+        gap = _missing(saved, store.epochs.all(), now_us)
         with store.transaction():
             store.set_meta(_GAP, msgspec.json.encode(gap).decode())
     finally:
@@ -162,7 +163,7 @@ class _Target:
         self._carved: dict[tuple[bytes, int], int] = {}
         with store.transaction():
             for epoch, *how_far in _readable(db, _EPOCHS):
-                self._refs[epoch] = store.add_epoch(epoch, *how_far)
+                self._refs[epoch] = store.epochs.add(epoch, *how_far)
             for (incarnation,) in _readable(db, _INCARNATION):
                 store.set_meta("incarnation", incarnation)
 
@@ -209,9 +210,9 @@ class _Target:
         """The epoch's ref; one that only its batches still name is entered, and followed as far as they reach."""
         header = batch.header
         if header.epoch not in self._refs:
-            self._refs[header.epoch] = self._store.add_epoch(header.epoch, header.created_us)
+            self._refs[header.epoch] = self._store.epochs.add(header.epoch, header.created_us)
         ref = self._refs[header.epoch]
-        self._store.advance_epoch(ref, header.seq, header.taken_through_us)
+        self._store.epochs.advance(ref, header.seq, header.taken_through_us)
         return ref
 
 

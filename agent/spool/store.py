@@ -41,14 +41,14 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.spool.batch import Standing
 from agent.spool.connection import KEPT, SpoolDamaged, known, translated
+from agent.spool.depth import ROW_OVERHEAD_BYTES, Depth
+from agent.spool.epochs import Epochs
 from shared.wire import Kind
 
-ROW_OVERHEAD_BYTES = 160
-"""What a batch takes on disk beside its content: two rows and three index entries."""
 EXPLAINING = (Kind.OPENING, Kind.DICTIONARY, Kind.CLOCK)
 """Kinds that the other batches of an epoch need to be understood."""
 BATCH_COLUMNS = "b.id, e.epoch, b.seq, b.kind, b.readings, b.from_us, b.to_us, c.content"
@@ -60,46 +60,6 @@ _EXPLAINING = f"({', '.join(str(int(kind)) for kind in EXPLAINING)})"
 _KEEP_FREE_PAGES = 4096
 _LOOKED_AT = 1024
 """The oldest acknowledged batches, which are the first to expire; all of them would take too long on every commit."""
-
-
-@dataclass(slots=True)
-class Depth:
-    """What the spool holds, by standing; kept in memory because counting takes a third of a second when it is long."""
-
-    batches: dict[Standing, int] = field(default_factory=lambda: dict.fromkeys(Standing, 0))
-    readings: dict[Standing, int] = field(default_factory=lambda: dict.fromkeys(Standing, 0))
-    bytes: dict[Standing, int] = field(default_factory=lambda: dict.fromkeys(Standing, 0))
-
-    def add(self, standing: Standing, readings: int, size: int, *, sign: int = 1) -> None:
-        """Count one batch in, or out with `sign=-1`."""
-        self.batches[standing] += sign
-        self.readings[standing] += sign * readings
-        self.bytes[standing] += sign * (size + ROW_OVERHEAD_BYTES)
-
-    def move(self, before: Standing, after: Standing, readings: int, size: int) -> None:
-        """Count one batch over to another standing."""
-        self.add(before, readings, size, sign=-1)
-        self.add(after, readings, size)
-
-    def copy(self) -> Depth:
-        """The same counts, apart."""
-        return Depth(self.batches.copy(), self.readings.copy(), self.bytes.copy())
-
-    @property
-    def total_bytes(self) -> int:
-        """All that counts towards the quota."""
-        return sum(self.bytes.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One run of the agent, as the spool remembers it."""
-
-    ref: int
-    epoch: bytes
-    started_us: int
-    last_seq: int
-    taken_through_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +88,7 @@ class Store:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._refs: dict[bytes, int] = {}
+        self.epochs = Epochs(db)
         self.depth = Depth()
         with translated():
             rows = db.execute("SELECT standing, count(*), sum(readings), sum(bytes) FROM batches GROUP BY standing")
@@ -164,47 +124,10 @@ class Store:
                 self._db.execute("COMMIT")
         except BaseException:
             self.depth = before
-            self._refs.clear()
+            self.epochs.rolled_back()
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise
-
-    def latest_epoch(self) -> Epoch | None:
-        """The run before this one."""
-        row = self._db.execute("SELECT * FROM epochs ORDER BY ref DESC LIMIT 1").fetchone()
-        return Epoch(*row) if row else None
-
-    def epochs(self) -> list[Epoch]:
-        """All runs of which anything is held, oldest first."""
-        return [Epoch(*row) for row in self._db.execute("SELECT * FROM epochs ORDER BY ref")]
-
-    def add_epoch(self, epoch: bytes, started_us: int, last_seq: int = 0, taken_through_us: int = 0) -> int:
-        """A new run. Returns: its ref."""
-        sql = "INSERT INTO epochs (epoch, started_us, last_seq, taken_through_us) VALUES (?, ?, ?, ?) RETURNING ref"
-        return int(self._db.execute(sql, (epoch, started_us, last_seq, taken_through_us)).fetchone()[0])
-
-    def epoch_ref(self, epoch: bytes) -> int | None:
-        """The ref of an epoch, if anything of it is remembered."""
-        if epoch not in self._refs:
-            row = self._db.execute("SELECT ref FROM epochs WHERE epoch = ?", (epoch,)).fetchone()
-            if row is None:
-                return None
-            self._refs[epoch] = int(row[0])
-        return self._refs[epoch]
-
-    def epoch_of(self, ref: int) -> bytes:
-        """The 16 bytes behind a ref."""
-        return bytes(self._db.execute("SELECT epoch FROM epochs WHERE ref = ?", (ref,)).fetchone()[0])
-
-    def save_epoch(self, ref: int, last_seq: int, taken_through_us: int) -> None:
-        """Remember how far a run has come."""
-        sql = "UPDATE epochs SET last_seq = ?, taken_through_us = ? WHERE ref = ?"
-        self._db.execute(sql, (last_seq, taken_through_us, ref))
-
-    def advance_epoch(self, ref: int, seq: int, taken_through_us: int) -> None:
-        """Remember that a run has come at least so far."""
-        sql = "UPDATE epochs SET last_seq = max(last_seq, ?), taken_through_us = max(taken_through_us, ?) WHERE ref = ?"
-        self._db.execute(sql, (seq, taken_through_us, ref))
 
     def insert(self, row: Row, content: bytes, standing: Standing = Standing.PENDING) -> int:
         """A batch, at `row.id` or behind all others where that is 0. Returns: its id."""
@@ -223,7 +146,7 @@ class Store:
 
     def acknowledge(self, epoch: bytes, first: int, last: int, at_us: int) -> None:
         """Mark a range of seqs as stored at the hub; what is not here is ignored."""
-        ref = self.epoch_ref(epoch)
+        ref = self.epochs.ref(epoch)
         where = "epoch = ? AND seq BETWEEN ? AND ? AND standing <> 1"
         rows = self._db.execute(
             f"SELECT standing, readings, bytes FROM batches WHERE {where}", (ref, first, last)
@@ -323,12 +246,6 @@ class Store:
             " ORDER BY id LIMIT ?"
         )
         return [_row(found) for found in self._db.execute(sql, (before_us, running_ref, limit))]
-
-    def forget_epochs(self, running_ref: int) -> None:
-        """Drop the rows of runs of which nothing is held any more."""
-        sql = "DELETE FROM epochs WHERE ref < ? AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.epoch = epochs.ref)"
-        self._db.execute(sql, (running_ref,))
-        self._refs.clear()
 
     def records(self, kind: Kind, *, epoch_ref: int | None = None) -> list[Row]:
         """Batches of a kind other than data, oldest first."""

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.spool.batch import PendingBatch, Standing
+from agent.spool.depth import ROW_OVERHEAD_BYTES
 from agent.spool.journal import Journal
 from agent.spool.recode import Readings, Recoder
-from agent.spool.store import ROW_OVERHEAD_BYTES, Row, Store
+from agent.spool.store import Row, Store
 from shared.columns import READINGS_MAX
 from shared.readings import Columns
 

@@ -50,11 +50,11 @@ def gone(spool: Path, store: Store, now_us: int) -> tuple[Gap, ...]:
     said = heard(spool)
     if said is None:
         return ()
-    last_seq = max((one.last_seq for one in store.epochs() if one.epoch == said.epoch), default=0)
+    last_seq = max((one.last_seq for one in store.epochs.all() if one.epoch == said.epoch), default=0)
     if said.seq <= last_seq:
         return ()
     _log.error("spool_lacks_batches", epoch=said.epoch.hex(), first=last_seq + 1, last=said.seq)
-    latest = store.latest_epoch()
+    latest = store.epochs.latest()
     from_us = min(latest.taken_through_us, now_us) if latest is not None else 0
     return (Gap("corrupt", from_us, now_us, batches=[(said.epoch.hex(), last_seq + 1, said.seq)]),)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.spool.store import ROW_OVERHEAD_BYTES
+from agent.spool.depth import ROW_OVERHEAD_BYTES
 from bench.chaos.gaps import Held
 from bench.chaos.scene import Scene, agent_down
 from bench.chaos.server import now_us
