@@ -8,8 +8,9 @@ again and acknowledged again.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -150,13 +151,10 @@ class SpoolWriter:
         Raises: SpoolUnavailable.
         """
         with self._lock:
-            if self.marks or self._damage or self._file.has_work():
+            if self.marks or self._damage or self._has_work():
                 self._commit(())
-            try:
+            with self._recovering():
                 self._file.store.shrink(_SHRINK_PAGES)
-            except SpoolDamaged as error:
-                self._recover(error)
-                raise
             self._disk.look_after_reserve(self._file.store)
             self._hand_over()
 
@@ -200,11 +198,8 @@ class SpoolWriter:
             self._replace(self._damage)
         self._disk.try_again(self._file)
         marks, (series, profiles) = self.marks.waiting(), self._declared
-        try:
+        with self._recovering():
             lost = self._file.commit(marks, batches, series, profiles)
-        except SpoolDamaged as error:
-            self._recover(error)
-            raise
         if lost:
             self.drops += 1
             self._dropped_readings += lost
@@ -229,8 +224,21 @@ class SpoolWriter:
         if not self.on_append(fresh):
             self._held.difference_update(ids)
 
+    def _has_work(self) -> bool:
+        with self._recovering():
+            return self._file.has_work()
+
+    @contextlib.contextmanager
+    def _recovering(self) -> Iterator[None]:
+        """Where the file turns out damaged, the call still fails, and may be repeated with a new file."""
+        try:
+            yield
+        except SpoolDamaged as error:
+            self._recover(error)
+            raise
+
     def _recover(self, error: SpoolDamaged) -> None:
-        """Begin a new file and a new epoch with what is readable; the failed call still fails, and may be repeated."""
+        """Begin a new file and a new epoch with what is readable."""
         self._damage = error
         self._file.store.close()
         self._replace(error)

@@ -118,6 +118,30 @@ def test_what_cannot_be_read_is_not_offered_again(tmp_path: Path) -> None:
     assert len(gaps(tmp_path, "corrupt")) == 1
 
 
+def test_a_file_found_damaged_while_looking_for_requests_is_replaced(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    overwrite_table(tmp_path, "requests")
+    spool = open_spool(tmp_path)
+    with pytest.raises(SpoolDamaged, match="malformed"):
+        spool.flush()
+    spool.flush()
+    assert "batches saved" in spool.error
+    spool.close()
+    assert numbers(tmp_path) == list(range(600))
+    [moved] = tmp_path.glob("spool.damaged-*")
+    assert (moved / "spool.db").exists()
+
+
+def overwrite_table(folder: Path, table: str) -> None:
+    """The first page of a table."""
+    with closing(sqlite3.connect(folder / "spool.db")) as db:
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+    with (folder / "spool.db").open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+
+
 def test_the_downtime_follows_the_last_run_though_the_damage_took_the_order_of_runs(tmp_path: Path) -> None:
     for first in (10_000_000, 0):  # the earlier run's clock was hours ahead
         spool = open_spool(tmp_path)
