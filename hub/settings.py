@@ -66,6 +66,9 @@ class DatabaseSettings(SettingsGroup):
         default=SecretStr("postgresql:///labrelay"),
         description="PostgreSQL connection URL; what it leaves out comes from `PG*`.",
     )
+    database_password_file: Path | None = Field(
+        default=None, description="File with the password for `database_url`, which wins over the one in it."
+    )
     database_connections_max: int = Field(default=12, ge=6, le=500, description="Connections the hub holds at most.")
     database_connect_timeout_s: float = Field(
         default=5.0, gt=0, description="How long one connection attempt may take."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg
 import orjson
 
-from hub.settings import HubSettings
+from hub.settings import HubSettings, read_secret
 from shared.errors import LabrelayError, StorageUnavailable
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def create_pool(settings: HubSettings, prepare: Callable[[Connection], Awaitable
 
     Args:
         prepare: called with each new connection before anyone else sees it.
+
+    Raises: ConfigurationError when the password's file cannot be read.
     """
 
     async def init(connection: Connection) -> None:
@@ -63,6 +65,7 @@ def create_pool(settings: HubSettings, prepare: Callable[[Connection], Awaitable
 
     return asyncpg.create_pool(
         settings.database_url.get_secret_value(),
+        password=database_password(settings),
         min_size=0,
         max_size=settings.database_connections_max,
         init=init,
@@ -71,6 +74,15 @@ def create_pool(settings: HubSettings, prepare: Callable[[Connection], Awaitable
         max_inactive_connection_lifetime=60.0,
         server_settings=server_settings(settings),
     )
+
+
+def database_password(settings: HubSettings) -> str | None:
+    """What wins over the URL's password; None leaves it to the URL and to PostgreSQL's own places.
+
+    Raises: ConfigurationError when its file cannot be read.
+    """
+    file = settings.database_password_file
+    return None if file is None else read_secret(file).get_secret_value()
 
 
 def server_settings(settings: HubSettings) -> dict[str, str]:

@@ -24,7 +24,16 @@ from hub.database import tiers
 from hub.database.incarnation import Incarnation
 from hub.database.migrate import migrate
 from hub.database.partitions import CHANGED, Partitions
-from hub.database.pool import Connection, Pool, acquire, create_pool, server_settings, set_codecs, translated
+from hub.database.pool import (
+    Connection,
+    Pool,
+    acquire,
+    create_pool,
+    database_password,
+    server_settings,
+    set_codecs,
+    translated,
+)
 from hub.database.tiers import Layout, Tier
 from hub.settings import HubSettings
 from shared.errors import StorageError, StorageUnavailable
@@ -225,11 +234,15 @@ class Storage:
 
 
 async def connect(settings: HubSettings) -> DirectConnection:
-    """One connection outside the pool, for migrations and the command line. Raises: StorageUnavailable."""
+    """One connection outside the pool, for migrations and the command line.
+
+    Raises: StorageUnavailable, ConfigurationError.
+    """
     limits = server_settings(settings) | {"statement_timeout": "0"}
     with translated():
         connection = await asyncpg.connect(
             settings.database_url.get_secret_value(),
+            password=database_password(settings),
             timeout=settings.database_connect_timeout_s,
             command_timeout=settings.database_migration_timeout_s,
             server_settings=limits,
