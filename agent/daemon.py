@@ -42,6 +42,7 @@ from agent.system_clock import opened_segment
 from shared.clock import AnchoredClock
 from shared.errors import ConfigurationError, CredentialsRefused, LabrelayError
 from shared.messages import Config, State
+from shared.service import ServiceManager
 
 CONFIGURATION_FILE = "configuration.json"
 LINK_BACKOFF_S = (1.0, 60.0)
@@ -199,6 +200,7 @@ class Agent:
             lost_readings=collected.lost,
             blocked=collected.blocked,
             refused=dict(self._profiles.current.refused),
+            unwanted_readings=collected.unwanted,
         )
 
 
@@ -208,6 +210,7 @@ async def run(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
     Raises: ConfigurationError, SpoolUnavailable at the start; LabrelayError when the collector has crashed.
     """
     stop = asyncio.Event() if stop is None else stop
+    manager = ServiceManager()
     crashed = False
     agent = Agent(settings)
     signals = StopSignals(asyncio.get_running_loop(), stop.set)
@@ -221,12 +224,15 @@ async def run(settings: Settings, *, stop: asyncio.Event | None = None) -> None:
             configuration = group.create_task(agent.configure(), name="configuration")
             supervision = group.create_task(agent.look_after(), name="supervision")
             signalled = group.create_task(stop.wait(), name="signal")
+            signs = group.create_task(manager.stay_alive(), name="signs of life")
+            manager.ready()
             await asyncio.wait((supervision, signalled), return_when=asyncio.FIRST_COMPLETED)
             crashed = supervision.done()
             _log.info("agent_stops")
+            manager.stopping()
             supervision.cancel()  # the collector may end now
             await agent.stop()
-            for task in (link, configuration, signalled):
+            for task in (link, configuration, signalled, signs):
                 task.cancel()
     finally:
         await agent.close()

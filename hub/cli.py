@@ -23,16 +23,18 @@ from hub.access.passwords import Passwords
 from hub.access.tokens import TokenSigner, load_or_make_key
 from hub.accounts.first_admin import add_admin
 from hub.app import create_app
+from hub.broker import plugin_file
 from hub.configuration import load_settings
 from hub.database import incarnation
 from hub.database.migrate import migrate
-from hub.database.pool import translated
+from hub.database.pool import database_password, translated
 from hub.database.storage import connect
 from hub.logs import configure_logging
 from hub.memory import keep_freed
 from hub.openapi import openapi_document
 from hub.settings import HubSettings, read_secret
 from shared.errors import ConfigurationError, LabrelayError
+from shared.service import ServiceManager
 
 NEW_ADMIN_PASSWORD = "LABRELAY_NEW_ADMIN_PASSWORD"
 """In the environment: what `create-admin` takes where no file is named, before it asks or reads its input."""
@@ -51,21 +53,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return asyncio.run(_migrate(settings))
     if options.command == "create-admin":
         return _create_admin(settings, options)
+    if options.command == "broker-user":
+        return _write_broker_user(settings, options.file)
     return asyncio.run(_note_restored(settings))
 
 
 class _Server(uvicorn.Server):
-    """Ends streams before it waits for requests to end, and stops when a part of the hub fails."""
+    """Ends streams before it waits for requests to end, stops when a part of the hub fails, and tells systemd."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.failed = False
+        self._manager = ServiceManager()
 
     def fail(self) -> None:
         """A part has failed."""
         self.failed = self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._manager.ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        self._manager.alive()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._manager.stopping()
         services = getattr(self.config.app.state, "services", None)  # type: ignore[union-attr]
         if services is not None:
             services.tail.stop()
@@ -103,6 +118,7 @@ def _run(settings: HubSettings) -> int:
 
 def _check_files(settings: HubSettings, config: uvicorn.Config) -> None:
     """Read what the server will need, so that a wrong path is said plainly. Raises: ConfigurationError."""
+    database_password(settings)
     if settings.secret_key_file is not None:
         TokenSigner(load_or_make_key(settings.secret_key_file))
     try:
@@ -160,6 +176,15 @@ async def _add_admin(settings: HubSettings, username: str, email: str, password:
     return 0
 
 
+def _write_broker_user(settings: HubSettings, file: Path) -> int:
+    if not settings.mqtt_username or settings.mqtt_password_file is None:
+        raise ConfigurationError("mqtt_username and mqtt_password_file say who the hub is", key=("mqtt_username",))
+    password = read_secret(settings.mqtt_password_file).get_secret_value()
+    plugin_file.write(file, settings.mqtt_username, password)
+    print(f"{settings.mqtt_username} is in {file}; start the broker again if it runs")
+    return 0
+
+
 async def _note_restored(settings: HubSettings) -> int:
     connection = await connect(settings)
     try:
@@ -185,6 +210,10 @@ def _parser() -> argparse.ArgumentParser:
     admin.add_argument(
         "--password-file", type=Path, help=f"else ${NEW_ADMIN_PASSWORD}, asked for, or read from standard input"
     )
+    broker_user = commands.add_parser(
+        "broker-user", parents=[configured], help="put the hub's user into the file of Mosquitto's dynamic security"
+    )
+    broker_user.add_argument("file", type=Path, metavar="FILE", help="plugin_opt_config_file of a broker that is down")
     commands.add_parser(
         "restored", parents=[configured], help="after the data directory was put back from a copy: ask agents again"
     )

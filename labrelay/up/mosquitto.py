@@ -13,8 +13,6 @@ The hub's user `hub` may administer the plugin and use all topics of ours.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import secrets
@@ -24,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hub.broker import plugin_file
 from labrelay.up import accounts, ports, secret_files
 from labrelay.up.certificates import ServerCertificate
 from labrelay.up.child import ChildSpec
@@ -34,8 +33,6 @@ INSTALL_HINT = "apt-get install mosquitto mosquitto-clients"
 _PLUGIN = "mosquitto_dynamic_security.so"
 _LIBRARY_FOLDERS = ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib", "/lib")
 _PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-_PASSWORD_ITERATIONS = 101
-"""The plugin's own default; the password has 192 random bits, so that more would only slow the connections down."""
 _SETTINGS = """\
 allow_anonymous false
 persistence true
@@ -148,39 +145,7 @@ def _configuration(program: Program, listeners: Listeners) -> str:
 def _dynamic_security(path: Path, password: str) -> str:
     """The plugin's file: what it holds already, and the hub's user with the password that we have."""
     try:
-        held: dict[str, Any] = json.loads(path.read_text())
+        held: dict[str, Any] | None = json.loads(path.read_text())
     except (OSError, ValueError):
-        held = {"defaultACLAccess": _DEFAULT_ACCESS}  # none yet, or lost: the hub provisions its agents again
-    salt = secrets.token_bytes(12)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _PASSWORD_ITERATIONS)
-    hub = {
-        "username": HUB_USERNAME,
-        "textName": "The hub of this machine",
-        "password": base64.b64encode(digest).decode(),
-        "salt": base64.b64encode(salt).decode(),
-        "iterations": _PASSWORD_ITERATIONS,
-        "roles": [{"rolename": "hub"}],
-    }
-    role = {"rolename": "hub", "acls": _HUB_ACCESS}
-    others = [client for client in held.get("clients", []) if client.get("username") != HUB_USERNAME]
-    roles = [other for other in held.get("roles", []) if other.get("rolename") != "hub"]
-    return json.dumps({**held, "clients": [hub, *others], "roles": [role, *roles]}, indent=1)
-
-
-def _allow(kind: str, *topics: str) -> list[dict[str, Any]]:
-    return [{"acltype": kind, "topic": topic, "allow": True} for topic in topics]
-
-
-_HUB_TOPICS = ("$CONTROL/dynamic-security/#", "labrelay/v1/#")
-_HUB_ACCESS = [
-    *_allow("publishClientSend", *_HUB_TOPICS),
-    *_allow("publishClientReceive", *_HUB_TOPICS, "$SYS/#"),
-    *_allow("subscribePattern", *_HUB_TOPICS, "$share/+/labrelay/v1/#", "$SYS/#"),
-    *_allow("unsubscribePattern", "#"),
-]
-_DEFAULT_ACCESS = {
-    "publishClientSend": False,
-    "publishClientReceive": True,
-    "subscribe": False,
-    "unsubscribe": True,
-}
+        held = None  # none yet, or lost: the hub provisions its agents again
+    return plugin_file.with_hub(held, HUB_USERNAME, password)

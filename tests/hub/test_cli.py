@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -35,9 +38,11 @@ def configure(folder: Path, database_url: str, **more: object) -> tuple[Path, in
 
 
 @contextmanager
-def started(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(config: Path, log: Path, more: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = subprocess.Popen([*COMMAND, "run", "--config", str(config)], stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [*COMMAND, "run", "--config", str(config)], stdout=output, stderr=output, env=os.environ | (more or {})
+        )
     try:
         yield process
     finally:
@@ -84,11 +89,47 @@ def test_a_schema_of_a_newer_hub_ends_the_process_with_a_reason(tmp_path: Path, 
 def test_wrong_files_are_said_plainly(tmp_path: Path, database_url: str) -> None:
     for wrong in (
         {"secret_key_file": str(tmp_path / "missing" / "key")},
+        {"database_password_file": str(tmp_path / "database-password")},
         {"tls_cert_file": str(tmp_path / "none.pem"), "tls_key_file": str(tmp_path / "none.pem")},
     ):
         config, _ = configure(tmp_path, database_url, **wrong)
         with pytest.raises(ConfigurationError, match=next(iter(wrong)).split("_")[0]):
             cli.main(["run", "--config", str(config)])
+
+
+def test_the_databases_password_may_stand_in_a_file(tmp_path: Path, database_url: str) -> None:
+    """The URL's is another one, and that of the file is used: by commands and by the hub itself."""
+    role, secret = f"role_{secrets.token_hex(6)}", secrets.token_hex(16)
+    _execute(database_url, f"create role {role} login superuser password '{secret}'")
+    try:
+        wrong = _as_role(database_url, role, "wrong")
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            _execute(wrong, "select 1")
+        file = tmp_path / "database-password"
+        file.write_text(secret + "\n")
+        config, port = configure(tmp_path, wrong, database_password_file=str(file))
+        assert cli.main(["migrate", "--config", str(config)]) == 0
+        log = tmp_path / "log"
+        with started(config, log) as process:
+            wait_healthy(port, process, log)
+    finally:
+        _execute(database_url, f"reassign owned by {role} to current_user")
+        _execute(database_url, f"drop owned by {role}")
+        _execute(database_url, f"drop role {role}")
+
+
+def test_systemd_is_told_of_beginning_and_end(tmp_path: Path, database_url: str) -> None:
+    config, _ = configure(tmp_path, database_url)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(60)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+        with started(config, tmp_path / "log", environment) as process:
+            assert [listener.recv(64) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+            process.send_signal(signal.SIGTERM)
+            while (message := listener.recv(64)) != b"STOPPING=1":
+                assert message == b"WATCHDOG=1"
+            assert process.wait(20) == 0
 
 
 def test_an_administrator_is_made_once(tmp_path: Path, database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +196,11 @@ def test_https_when_certificate_and_key_are_given(tmp_path: Path, database_url: 
 
 def _trusting(certificate: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate))
+
+
+def _as_role(database_url: str, role: str, password: str) -> str:
+    parts = urlsplit(database_url)
+    return parts._replace(netloc=f"{role}:{password}@{parts.hostname}:{parts.port}").geturl()
 
 
 def _execute(database_url: str, statement: str) -> None:
