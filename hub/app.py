@@ -82,6 +82,8 @@ _EXPOSED_HEADERS = (
     "Idempotency-Replayed",
     "Content-Disposition",
     "Repr-Digest",
+    "Accept-Ranges",
+    "Content-Range",
 )
 
 

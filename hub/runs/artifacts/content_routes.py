@@ -18,7 +18,8 @@ from hub.etags import IfMatch, etag, require_match
 from hub.events.change import Change, CurrentChanges
 from hub.runs.artifacts import store
 from hub.runs.artifacts.access import find_artifact, lock_artifact, record_artifact, require_unapproved
-from hub.runs.artifacts.content_response import MEDIA_TYPE, ContentResponse
+from hub.runs.artifacts.byte_range import part_of
+from hub.runs.artifacts.content_response import MEDIA_TYPE, ContentResponse, content_etag
 from hub.runs.artifacts.contents import Contents
 from hub.runs.artifacts.transfer import (
     Expected,
@@ -38,8 +39,11 @@ UPLOAD_PATH = re.compile(r"/api/v1/runs/[^/]+/artifacts/[^/]+/content")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {"requestBody": {"content": {"*/*": _BINARY}, "required": True}}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {MEDIA_TYPE: _BINARY}, "description": "The content as it was uploaded."}
+    200: {"content": {MEDIA_TYPE: _BINARY}, "description": "The content as it was uploaded."},
+    206: {"content": {MEDIA_TYPE: _BINARY}, "description": "The part of it that `Range` asks for."},
 }
+Range = Annotated[str | None, Header(description="One range of bytes, such as `bytes=1000-`.")]
+IfRange = Annotated[str | None, Header(description="The ETag of the content meant; of another one the whole is sent.")]
 
 
 @router.put("", dependencies=[rule(EDITOR)], openapi_extra=_BODY)
@@ -76,15 +80,23 @@ async def upload(
 
 
 @router.get("", dependencies=[rule(VIEWER)], response_class=Response, responses=_ANSWERS)
-async def download(services: CurrentServices, user: CurrentUser, run_id: UUID, artifact_id: UUID) -> Response:
-    """Fetch the content of an artifact. A damaged one ends short of its `Content-Length`."""
+@router.head("", dependencies=[rule(VIEWER)], response_class=Response, include_in_schema=False)
+async def download(
+    services: CurrentServices,
+    user: CurrentUser,
+    run_id: UUID,
+    artifact_id: UUID,
+    range: Range = None,  # noqa: A002 - the header's name
+    if_range: IfRange = None,
+) -> Response:
+    """Fetch the content of an artifact, or a part of it. A damaged one ends short of its `Content-Length`."""
     contents = _contents(services)
     async with acquire(services.pool) as connection:
         row = await find_artifact(connection, user, run_id, artifact_id)
     if not row["stored"]:
         detail = "the content was not uploaded yet" if is_kept_here(row) else "the content is kept elsewhere, see uri"
         raise Problem(404, detail, code="no_content")
-    return ContentResponse(contents, row)
+    return ContentResponse(contents, row, part_of(range, if_range, content_etag(row), row["size"]))
 
 
 async def _keep(change: Change, row: Row, received: Received, content_type: str) -> Row:
@@ -101,8 +113,8 @@ def _contents(services: Services) -> Contents:
 
 
 def _require_changeable(row: Row, if_match: str | None) -> None:
-    """See that a content may be sent. Raises: Problem 409, 412."""
-    require_match(if_match, row["version"])
+    """See that a content may be sent. Whoever has fetched the one before may name that. Raises: Problem 409, 412."""
+    require_match(if_match, row["version"], *([content_etag(row)] if row["stored"] else []))
     require_unapproved(row)
     if not is_kept_here(row):
         raise conflict("the content is kept elsewhere: see uri", code="kept_elsewhere")

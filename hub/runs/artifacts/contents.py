@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ READ_BYTES = 4 * 1024 * 1024
 _PARTS_CONCURRENT = 2
 _KEYS_AT_ONCE = 1000
 _RETRIES_MAX = 4
+
+log = logging.getLogger(__name__)
 
 
 class ContentMissing(ContentsUnavailable):
@@ -84,16 +87,16 @@ class Contents:
             if self._folder is not None:
                 await asyncio.to_thread(_sync, self._folder, key)
 
-    async def read(self, key: str, size: int) -> AsyncIterator[bytes]:
-        """A content of so many bytes, in chunks of `READ_BYTES` at most.
+    async def read(self, key: str, end: int, *, start: int = 0) -> AsyncIterator[bytes]:
+        """A content's bytes from `start` up to, but not with, `end`, in chunks of `READ_BYTES` at most.
 
         Raises: ContentMissing, ContentsUnavailable.
         """
-        for start in range(0, size, READ_BYTES):
-            length = min(READ_BYTES, size - start)
+        for at in range(start, end, READ_BYTES):
+            length = min(READ_BYTES, end - at)
             with _translated():
                 async with asyncio.timeout(self._timeout_s):
-                    chunk = await obstore.get_range_async(self._store, key, start=start, length=length)
+                    chunk = await obstore.get_range_async(self._store, key, start=at, length=length)
             yield chunk.to_bytes()
 
     async def remove(self, keys: Sequence[str]) -> None:
@@ -191,7 +194,7 @@ def _translated() -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ContentMissing(f"the store of artifacts lacks a content: {_first_line(error)}") from None
-    except (BaseError, TimeoutError) as error:
+    except (BaseError, OSError) as error:  # TimeoutError is one
         raise ContentsUnavailable(f"the store of artifacts is not available: {_first_line(error)}") from None
 
 
@@ -220,6 +223,8 @@ def _remove_unfinished(folder: Path, before: datetime) -> int:
                 removed += 1
         except FileNotFoundError:
             continue
+        except OSError as error:  # another's, or no file: the others can go all the same
+            log.warning("event=unfinished_left file=%s error=%r", file, str(error))
     return removed
 
 

@@ -53,6 +53,7 @@ DELETE /api/v1/runs/{run_id}/artifacts/{artifact_id}                            
 POST   /api/v1/runs/{run_id}/artifacts/{artifact_id}/approve                        401 404 403 403 200 404 401 401
 DELETE /api/v1/runs/{run_id}/artifacts/{artifact_id}/approve                        401 404 403 403 200 404 401 401
 GET    /api/v1/runs/{run_id}/artifacts/{artifact_id}/content                        401 404 200 200 200 404 401 401
+HEAD   /api/v1/runs/{run_id}/artifacts/{artifact_id}/content                        401 404 200 200 200 404 401 401
 PUT    /api/v1/runs/{run_id}/artifacts/{artifact_id}/content                        401 404 403 200 200 404 401 401
 GET    /api/v1/runs/{run_id}/capture-sessions                                       401 404 200 200 200 404 401 401
 POST   /api/v1/runs/{run_id}/capture-sessions                                       401 404 403 201 201 404 401 401
@@ -230,6 +231,9 @@ REQUESTS: dict[str, Request] = {
     "POST /api/v1/runs/{run_id}/artifacts": _json(type="plot", uri="https://files.example/other.png"),
     "PATCH /api/v1/runs/{run_id}/artifacts/{artifact_id}": _json(type="photo"),
     "PUT /api/v1/runs/{run_id}/artifacts/{artifact_id}/content": Request(content=b"content", before=_KEPT_HERE),
+    "HEAD /api/v1/runs/{run_id}/artifacts/{artifact_id}/content": Request(
+        first="PUT /api/v1/runs/{run_id}/artifacts/{artifact_id}/content"
+    ),
     "GET /api/v1/runs/{run_id}/artifacts/{artifact_id}/content": Request(
         first="PUT /api/v1/runs/{run_id}/artifacts/{artifact_id}/content"
     ),

@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from hub.runs.artifacts.content_response import disposition
 from hub.runs.artifacts.content_routes import UPLOAD_PATH
 from hub.runs.artifacts.contents import PART_BYTES, READ_BYTES
 from hub.runs.artifacts.orphans import KEEP, Orphans
@@ -78,8 +79,64 @@ async def test_what_was_sent_is_fetched(shelf: Shelf) -> None:
         assert fetched.headers["repr-digest"] == digest_of_checksum(sha256(content))
         assert len(shelf.place.contents()) == 1
     assert fetched.headers["content-type"] == "application/octet-stream"
-    assert fetched.headers["content-disposition"] == "attachment; filename*=UTF-8''spectrum%20%28%CE%B1%29.dat"
+    plain, coded = "spectrum (_).dat", "spectrum%20%28%CE%B1%29.dat"
+    named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{coded}"
+    assert fetched.headers["content-disposition"] == named
     assert fetched.headers["content-security-policy"].startswith("sandbox")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain", "coded"),
+    [
+        ('a"b\\c.csv', "a_b_c.csv", "a%22b%5Cc.csv"),
+        ("x\r\nSet-Cookie: a=b", "x__Set-Cookie_ a=b", "x%0D%0ASet-Cookie%3A%20a%3Db"),
+        ("../../etc/passwd", ".._.._etc_passwd", "..%2F..%2Fetc%2Fpasswd"),
+        ("100%25;.txt", "100_25;.txt", "100%2525%3B.txt"),
+        ("Messung 漢😀.dat", "Messung __.dat", "Messung%20%E6%BC%A2%F0%9F%98%80.dat"),
+    ],
+)
+def test_a_files_name_cannot_leave_its_header(name: str, plain: str, coded: str) -> None:
+    assert disposition(name) == f"attachment; filename=\"{plain}\"; filename*=UTF-8''{coded}"
+
+
+async def test_a_download_that_broke_off_goes_on(shelf: Shelf) -> None:
+    artifact = await shelf.filled(BIG)
+    viewer, url = shelf.lab.viewer, artifact["uri"]
+    head = await viewer.head(url)
+    assert (head.status_code, head.content) == (200, b"")
+    whole = await viewer.get(url)
+    told = ("content-length", "etag", "accept-ranges", "content-disposition", "repr-digest", "content-type")
+    assert {name: head.headers[name] for name in told} == {name: whole.headers[name] for name in told}
+    assert head.headers["accept-ranges"] == "bytes"
+    begun = READ_BYTES + 17
+    rest = await viewer.get(url, headers={"Range": f"bytes={begun}-", "If-Range": head.headers["etag"]})
+    assert (rest.status_code, rest.content) == (206, BIG[begun:])
+    assert rest.headers["content-range"] == f"bytes {begun}-{len(BIG) - 1}/{len(BIG)}"
+    assert rest.headers["repr-digest"] == digest_of_checksum(sha256(BIG))
+    middle = await viewer.get(url, headers={"Range": "bytes=3-5"})
+    assert (middle.status_code, middle.content, middle.headers["content-length"]) == (206, BIG[3:6], "3")
+    beyond = await viewer.get(url, headers={"Range": f"bytes={len(BIG)}-"})
+    assert refused(beyond) == (416, "no_such_part")
+    assert beyond.headers["content-range"] == f"bytes */{len(BIG)}"
+
+
+async def test_of_another_content_than_the_one_begun_the_whole_is_sent(folder_shelf: Shelf) -> None:
+    artifact = await folder_shelf.filled(b"first")
+    viewer, url = folder_shelf.lab.viewer, artifact["uri"]
+    begun = (await viewer.head(url)).headers["etag"]
+    assert (await folder_shelf.lab.editor.put(url, content=b"second")).status_code == 200
+    answer = await viewer.get(url, headers={"Range": "bytes=2-", "If-Range": begun})
+    assert (answer.status_code, answer.content) == (200, b"second")
+
+
+async def test_the_content_that_was_fetched_may_be_named_when_it_is_replaced(folder_shelf: Shelf) -> None:
+    artifact = await folder_shelf.filled(b"first")
+    editor, url = folder_shelf.lab.editor, artifact["uri"]
+    fetched = (await editor.get(url)).headers["etag"]
+    assert (await editor.put(url, content=b"second", headers={"If-Match": fetched})).status_code == 200
+    late = await editor.put(url, content=b"third", headers={"If-Match": fetched})
+    assert refused(late) == (412, "version_mismatch")
+    assert (await editor.get(url)).content == b"second"
 
 
 async def test_what_is_not_what_the_client_means_is_not_kept(folder_shelf: Shelf) -> None:

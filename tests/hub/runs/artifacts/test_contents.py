@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -136,6 +137,26 @@ async def test_a_folder_forgets_what_a_crash_left_half_written(folder: Place) ->
     os.utime(folder.folder / "aa" / "half#1", (0, 0))
     assert await contents.remove_unfinished(datetime.now(UTC) - timedelta(days=1)) == 1
     assert folder.contents() == ["aa/fresh#2", "aa/whole"]
+
+
+async def test_what_cannot_be_removed_keeps_nothing_else(folder: Place, caplog: pytest.LogCaptureFixture) -> None:
+    contents = folder.open()
+    folder.put("aa/half#1", b"x")
+    folder.put("cc/half#1", b"x")
+    assert folder.folder is not None
+    (folder.folder / "bb" / "stuck#1").mkdir(parents=True)
+    assert await contents.remove_unfinished(datetime.now(UTC) + timedelta(days=1)) == 2
+    assert "event=unfinished_left" in caplog.text
+    assert folder.contents() == []
+
+
+async def test_a_disk_that_fails_at_the_last_is_told(folder: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ContentsUnavailable, match="No space left"):
+        await folder.open().write(new_key(), chunks_of(b"x"))
 
 
 async def test_an_upload_that_is_killed_leaves_nothing_that_counts(folder: Place) -> None:
