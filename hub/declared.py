@@ -1,15 +1,15 @@
 """Requests keep to what their route declares; whatever else they bring is refused by name rather than ignored.
 
 A query parameter that the route does not know, or of which it takes one and is given two values, a key that stands
-twice in one JSON object, a change that changes nothing: each is a mistake of the caller's that would otherwise go
-unnoticed. Every `/api/` call may carry `project_id`, and `access_token` may stand in the query where a token is taken
-from there.
+twice in one JSON object, a field for a route that takes no body, a change that changes nothing: each is a mistake of
+the caller's that would otherwise go unnoticed. Every `/api/` call may carry `project_id`, and `access_token` may stand
+in the query where a token is taken from there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 from fastapi.dependencies.models import Dependant
@@ -22,6 +22,7 @@ from hub.errors import FieldError, Problem, invalid
 _NAMES_SHOWN_MAX = 20
 _NAME_LENGTH_MAX = 100
 _CHANGES = frozenset({"PATCH", "PUT"})
+_WITH_BODY = _CHANGES | {"POST"}
 
 
 async def only_declared(connection: HTTPConnection) -> None:
@@ -32,12 +33,17 @@ async def only_declared(connection: HTTPConnection) -> None:
         return
     if connection.query_params:
         _check_query(connection, dependant)
+    if not isinstance(connection, Request) or connection.method not in _WITH_BODY or not _is_json(connection):
+        return
     body_field = getattr(route, "body_field", None)
-    if body_field is not None and isinstance(connection, Request) and _is_json(connection):
-        content = await connection.body()  # read already, to be parsed
-        found = json.loads(content, object_pairs_hook=distinct_keys) if content else None
-        if found == {} and connection.method in _CHANGES and takes_any_part(body_field.field_info.annotation):
-            raise Problem(422, "the body is empty: give at least one field to change", code="invalid_field")
+    if body_field is None:
+        if "requestBody" not in (getattr(route, "openapi_extra", None) or {}):
+            _check_no_body(await connection.body(), connection.path_params)
+        return
+    content = await connection.body()  # read already, to be parsed
+    found = json.loads(content, object_pairs_hook=distinct_keys) if content else None
+    if found == {} and connection.method in _CHANGES and takes_any_part(body_field.field_info.annotation):
+        raise Problem(422, "the body is empty: give at least one field to change", code="invalid_field")
 
 
 def known_parameters(dependant: Dependant, path: str) -> frozenset[str]:
@@ -72,6 +78,21 @@ def _check_query(connection: HTTPConnection, dependant: Dependant) -> None:
     doubled = {name for name in given if len(set(given.getlist(name))) > 1}
     for name in sorted(doubled - _repeatable(dependant)):
         raise invalid(name, "stands twice, with different values")
+
+
+def _check_no_body(content: bytes, of_path: Mapping[str, Any]) -> None:
+    """See that a body has nothing but ids of the path: the route takes none. Raises: Problem 400, 422."""
+    if not content.strip():
+        return
+    try:
+        found = json.loads(content, object_pairs_hook=distinct_keys)
+    except (ValueError, RecursionError):
+        raise Problem(400, "the body is not JSON") from None
+    if not isinstance(found, dict | None):
+        raise invalid("body", "this call takes none")
+    for name, value in (found or {}).items():
+        if str(of_path.get(name)) != value:
+            raise invalid(_shown(name), "is not that of the path" if name in of_path else "there is no such field here")
 
 
 def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from hub.services import CurrentServices
 from hub.sessions import lifecycle, store
 from hub.sessions.rules import SessionStatus, opening_of
 from hub.sessions.target import CurrentSession, find_session, view_session
-from hub.sessions.views import BackfilledSession, NewSession, SessionChange, Sessions, SessionView, Stop
+from hub.sessions.views import BackfilledSession, NewSession, Place, SessionChange, Sessions, SessionView, Stop
 
 router = APIRouter(prefix="/api/v1/runs/{run_id}/capture-sessions", tags=["sessions"])
 
@@ -115,17 +115,19 @@ async def stop_session(target: CurrentSession, body: Stop | None = None) -> Sess
 
 
 @router.post("/{session_id}/backfill/start", dependencies=[rule(EDITOR)])
-async def start_backfill(target: CurrentSession) -> SessionView:
+async def start_backfill(target: CurrentSession, body: Place | None = None) -> SessionView:
     """From now on late readings count as they come."""
     async with target.hold() as held:
+        _check_place(body or Place(), held.run)
         await lifecycle.start_backfill(held.change, held.session)
         return await target.view(held)
 
 
 @router.post("/{session_id}/backfill/complete", dependencies=[rule(EDITOR)])
-async def complete_backfill(target: CurrentSession) -> BackfilledSession:
+async def complete_backfill(target: CurrentSession, body: Place | None = None) -> BackfilledSession:
     """Count what had been held back, too; the session is again what it was before."""
     async with target.hold() as held:
+        _check_place(body or Place(), held.run)
         attached = await lifecycle.complete_backfill(held.change, held.session)
         row = await target.again(held)
         return BackfilledSession.counting(row, await store.windows(held.change.connection, [row["id"]]), attached)
@@ -167,7 +169,7 @@ async def _enter(change: Change, run: Row, session: Row, body: SessionChange) ->
         await lifecycle.stop(change, session, wanted, body.stopped_at, None)
 
 
-def _check_place(body: NewSession | SessionChange | Stop, run: Row) -> None:
+def _check_place(body: NewSession | SessionChange | Place, run: Row) -> None:
     require_same("run_id", body.run_id, run["id"])
     require_same("project_id", body.project_id, run["project_id"])
 

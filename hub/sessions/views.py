@@ -46,14 +46,19 @@ class SessionChange(Body):
     project_id: UUID | None = None
 
 
-class Stop(Body):
+class Place(Body):
+    """Where a session is; all of it may be left out."""
+
+    run_id: UUID | None = Field(default=None, description="The session's, if given.")
+    project_id: UUID | None = Field(default=None, description="The session's, if given.")
+
+
+class Stop(Place):
     """How a session ended; succeeded and now, if left out."""
 
     status: SessionStatus = SessionStatus.SUCCEEDED
     notes: Text | None = None
     stopped_at: Moment | None = None
-    run_id: UUID | None = Field(default=None, description="The session's, if given.")
-    project_id: UUID | None = Field(default=None, description="The session's, if given.")
 
 
 class Participant(BaseModel):

@@ -66,6 +66,30 @@ async def test_a_token_in_the_query_is_known_only_where_it_is_taken(hub: Hub) ->
     assert (taken.status_code, other.status_code) == (200, 422)
 
 
+async def test_a_route_that_takes_no_body_refuses_fields_by_name(hub: Hub) -> None:
+    client = await hub.signed_in()
+    met = [
+        (path, parameters)
+        for method, path, route in routes(hub.app)
+        if method in ("POST", "PUT", "PATCH")
+        and route.body_field is None
+        and "requestBody" not in (route.original_route.openapi_extra or {})
+        for parameters in [re.findall(r"{(\w+)}", path)]
+    ]
+    assert "/api/v1/sensors/{sensor_id}/rotate-token" in [path for path, _ in met]
+    for path, parameters in met:
+        own = dict.fromkeys(parameters, NOWHERE)
+        refused = await client.post(filled(path), json=own | {"colour": "red"})
+        assert (refused.status_code, names(refused)) == (422, ["colour"]), path
+        other = await client.post(filled(path), json=own | {parameters[0]: NOWHERE[:-1] + "1"})
+        assert (other.status_code, names(other)) == (422, [parameters[0]]), path
+        assert (await client.post(filled(path), json=[])).status_code == 422, path
+        nonsense = await client.post(filled(path), content="{", headers={"Content-Type": "application/json"})
+        assert nonsense.status_code == 400, path
+        for body in ({}, None, own):
+            assert (await client.post(filled(path), json=body)).status_code == 404, (path, body)
+
+
 async def test_a_parameter_that_is_taken_once_has_one_value(hub: Hub) -> None:
     client = await hub.signed_in()
     for query in ("limit=1&limit=2", "order=asc&limit=1&order=desc", "access_token=a&access_token=b"):

@@ -34,6 +34,20 @@ async def test_a_stop_may_repeat_the_ids_of_its_session(lab: Lab) -> None:
     assert stopped.json()["status"] == "succeeded", stopped.text
 
 
+async def test_a_backfill_takes_the_ids_of_its_session_and_nothing_else(lab: Lab) -> None:
+    run = await lab.run((await lab.sensor("oven"),))
+    session = await lab.started(run)
+    assert (await lab.owner.post(f"{lab.path(session)}/stop", json={})).status_code == 200
+    for step, status in (("start", "backfilling"), ("complete", "succeeded")):
+        path = f"{lab.path(session)}/backfill/{step}"
+        for name in ("run_id", "project_id"):
+            require_named(await lab.owner.post(path, json=ids_of(lab, run) | {name: OTHER}), name)
+        for wrong in ({"status": "failed"}, {"notes": "late"}, [1]):
+            require_named(await lab.owner.post(path, json=wrong), next(iter(wrong)) if isinstance(wrong, dict) else "")
+        done = await lab.owner.post(path, json={} if step == "start" else ids_of(lab, run))
+        assert (done.status_code, done.json()["status"]) == (200, status), done.text
+
+
 @pytest.mark.parametrize("body", [{}, None])
 async def test_a_start_needs_no_body(lab: Lab, body: dict[str, Any] | None) -> None:
     run = await lab.run((await lab.sensor("oven"),))
