@@ -31,7 +31,7 @@ from hub.metrics import Metrics
 from hub.settings import HubSettings, read_secret
 from shared import topics
 from shared.errors import ConfigurationError, CredentialsRefused, LabrelayError, LinkError, LinkUnavailable
-from shared.mqtt import MqttClient
+from shared.mqtt_line import MqttLine
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ _AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 """Else a message waits up to 40 ms for the broker to confirm the segment before it."""
 _BAD_CREDENTIALS = (134, 135)
 """Reason codes for a wrong password and for no permission; paho translates those of MQTT 3.1.1 to these."""
-_PENDING_PUBLISHES_MAX = 1000
 _SUBSCRIPTION_QOS = 1
 _SUBSCRIPTION_REFUSED = 128
 
@@ -64,6 +63,18 @@ class LinkState:
     error: str = ""
 
 
+class _Line(MqttLine):
+    """A connection that passes each message on at once."""
+
+    def __init__(self, route: Callable[[str, bytes, bool], None], *where: Any, **options: Any) -> None:
+        super().__init__(*where, **options)
+        self._route = route
+
+    def came(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Pass it on."""
+        self._route(topic, payload, retain)
+
+
 class BrokerLink:
     """The connection, kept up by `run`.
 
@@ -78,7 +89,7 @@ class BrokerLink:
         self._lanes: dict[str, Lane] = {}
         self._control: ControlHandler | None = None
         self._on_connected: list[Callable[[], None]] = []
-        self._client: aiomqtt.Client | None = None
+        self._client: _Line | None = None
         self._up = asyncio.Event()
         self._state = LinkState(False, 0.0, "not yet connected")
         self._told: set[str] = set()
@@ -140,7 +151,7 @@ class BrokerLink:
         if client is None:
             raise LinkUnavailable(f"no connection to the broker: {self._state.error}")
         try:
-            await client.publish(topic, payload, qos=qos, retain=retain, timeout=self._settings.broker_timeout_s)
+            await client.send(topic, payload, qos=qos, retain=retain)
         except (aiomqtt.MqttError, OSError, ValueError) as error:
             raise LinkUnavailable(f"the broker did not take a message for {topic}: {error}") from error
 
@@ -169,7 +180,7 @@ class BrokerLink:
                 await self._subscribe(client)
                 self._note_up(client)
                 try:
-                    async for _ in client.messages:  # yields nothing: ends with an error when the connection does
+                    async for _ in client.messages:  # none is left there: ends with an error when the connection does
                         pass
                 finally:
                     self._client = None
@@ -182,10 +193,11 @@ class BrokerLink:
             return error
         return LinkUnavailable("the broker closed the connection")
 
-    def _new_client(self) -> aiomqtt.Client:
+    def _new_client(self) -> _Line:
         settings = self._settings
         password = read_secret(settings.mqtt_password_file).get_secret_value() if settings.mqtt_password_file else None
-        client = MqttClient(
+        return _Line(
+            self._route,
             settings.mqtt_host,
             settings.mqtt_port,
             identifier=self._client_id,
@@ -195,13 +207,8 @@ class BrokerLink:
             timeout=settings.broker_timeout_s,
             keepalive=20,
             tls_context=self._tls(),
-            queue_type=self._router_type(),
             socket_options=[_AT_ONCE],
-            max_inflight_messages=_PENDING_PUBLISHES_MAX,
-            max_queued_outgoing_messages=10 * _PENDING_PUBLISHES_MAX,
         )
-        client.pending_calls_threshold = _PENDING_PUBLISHES_MAX
-        return client
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._settings.mqtt_ca_file is None:
@@ -211,28 +218,16 @@ class BrokerLink:
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(f"cannot use mqtt_ca_file: {error}", key=("mqtt_ca_file",)) from error
 
-    def _router_type(self) -> type[asyncio.Queue[aiomqtt.Message]]:
-        """The library's incoming queue, replaced by one that passes each message on at once and stays empty."""
-        route = self._route
-
-        class Router(asyncio.Queue[aiomqtt.Message]):
-            def put_nowait(self, item: aiomqtt.Message) -> None:
-                route(item)
-
-        return Router
-
-    def _route(self, message: aiomqtt.Message) -> None:
-        topic = message.topic.value
-        payload = message.payload
+    def _route(self, topic: str, payload: bytes, retain: bool) -> None:
         found = topics.parse_up(topic)
         if found is not None and found.lane in self._lanes:
-            self._lanes[found.lane].offer(UpMessage(found.agent_id, found.lane, payload, message.retain))
+            self._lanes[found.lane].offer(UpMessage(found.agent_id, found.lane, payload, retain))
         elif topic == CONTROL_RESPONSE and self._control is not None:
             self._control(payload)
         else:
             self.stray += 1
 
-    async def _subscribe(self, client: aiomqtt.Client) -> None:
+    async def _subscribe(self, client: _Line) -> None:
         wanted = [(topics.ALL_UP, _SUBSCRIPTION_QOS)] if self._lanes else []
         if self._control is not None:
             wanted.append((CONTROL_RESPONSE, _SUBSCRIPTION_QOS))
@@ -255,7 +250,7 @@ class BrokerLink:
             )
         return LinkUnavailable(f"the broker refused the connection: {error}")
 
-    def _note_up(self, client: aiomqtt.Client) -> None:
+    def _note_up(self, client: _Line) -> None:
         self._client = client
         self._state = LinkState(True, asyncio.get_running_loop().time())
         self._up.set()

@@ -186,9 +186,7 @@ async def test_who_is_cancelled_as_the_answer_comes_is_cancelled() -> None:
     (command,) = json.loads(await asked.get())["commands"]
     await asyncio.sleep(0)
     answer = {"command": command["command"], "correlationData": command["correlationData"]}
-    link._route(
-        aiomqtt.Message(link_module.CONTROL_RESPONSE, json.dumps({"responses": [answer]}).encode(), 1, False, 1, None)
-    )
+    link._route(link_module.CONTROL_RESPONSE, json.dumps({"responses": [answer]}).encode(), False)
     voiding.cancel()
     await asyncio.wait([voiding])
     assert voiding.cancelled()
