@@ -1,4 +1,4 @@
-"""What `hub.ingest.catalogue` asks the database."""
+"""What `hub.ingest.catalogue` and `hub.ingest.lookup` ask the database."""
 
 from __future__ import annotations
 
@@ -82,10 +82,50 @@ from (
     select profile_id, time_from, time_to, decided_at, '{}'::uuid[] as session_ids
     from split_windows where sensor_id = any($1::uuid[])
     union all
-    select profile_id, valid_from, valid_to, decided_at, array_agg(session_id)
+    select profile_id, valid_from, valid_to, decided_at, array_agg(session_id order by session_id)
     from session_splits where sensor_id = any($1::uuid[])
     group by profile_id, valid_from, valid_to, decided_at
 ) x
 join conversion_profiles p on p.id = x.profile_id
 order by x.decided_at, p.id
+"""
+
+
+def _digested(query: str, order: str, columns: str = "t") -> str:
+    """All rows of a query as one text."""
+    return f"(select string_agg({columns}::text, ' ' order by {order}) from ({query}) t)"
+
+
+def _of_epoch(query: str) -> str:
+    return query.replace("= any($1::integer[])", "= wanted.id")
+
+
+def _of_sensors(query: str) -> str:
+    return query.replace("any($1::uuid[])", "any(concerned.sensor_ids)")
+
+
+_TERM = """row(t.id, t.ref, t.sensor_id, t.kind, t.valid_from, t.valid_to, t.decided_at, t.is_ruling, t.is_split,
+       t.session_ids)"""
+
+# What the dictionaries of epochs rest on, in few bytes: everything that the statements above say of each, but for the
+# content of published profiles, which never changes.
+DIGESTS = f"""
+select wanted.id as epoch_id, sha256(convert_to(row(
+    {_digested(_of_epoch(DICTIONARY), "t.ref")},
+    {_digested(_of_epoch(DICTIONARY_PROFILES), "t.ref", "row(t.ref, t.profile_id, t.profile_ref, t.kind)")},
+    {_digested(_of_sensors(ARCHIVED), "t::text")},
+    {_digested(_of_sensors(POLICIES), "t::text")},
+    {_digested(_of_sensors(PROFILES), "t.ref", _TERM)},
+    {_digested(_of_sensors(SPLITS), f"{_TERM}::text", _TERM)},
+    {_digested(_of_sensors(RULINGS), f"{_TERM}::text", _TERM)}
+)::text, 'UTF8')) as digest
+from unnest($1::integer[]) as wanted (id)
+cross join lateral (
+    select array(
+        select b.sensor_id from dictionary_series d
+        join epochs e on e.id = d.epoch_id
+        join agent_bindings b on b.agent_id = e.agent_id and b.sensor_name = d.sensor_name
+        where d.epoch_id = wanted.id
+    ) as sensor_ids
+) as concerned
 """

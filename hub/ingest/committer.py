@@ -12,10 +12,11 @@ from hub.ingest.acknowledge import Acknowledger, BatchAnswer
 from hub.ingest.announce import Announcer
 from hub.ingest.answers import Answer, Settled
 from hub.ingest.arrivals import Arrival, Item
-from hub.ingest.catalogue import Catalogue, Reach
+from hub.ingest.catalogue import Catalogue
 from hub.ingest.clocks import Clocks
 from hub.ingest.commit import Checkpoint, GroupCommit
 from hub.ingest.connection import OwnConnection
+from hub.ingest.lookup import Reach
 from hub.ingest.prepare import Database, Preparation
 from hub.ingest.quick import QuickGroup, plan
 from hub.ingest.store import distinct
@@ -68,7 +69,7 @@ class Committer:
 
     def forget(self) -> None:
         """What is known of the catalogue may be wrong: read it anew."""
-        self._catalogue.forget()
+        self._catalogue.doubt()
 
     def run_length(self, items: Sequence[Item]) -> int:
         """How many of the first items may go together: what decides over a clock segment goes ahead of its readings."""
@@ -100,7 +101,7 @@ class Committer:
                 settled |= dict(zip(rest, commit.settled, strict=True))
                 await self._preparation.complete(_later(commit.settled), own)  # first: they come again at once
         except StorageUnavailable:
-            self._catalogue.forget()
+            self._catalogue.doubt()
             raise
         finally:
             if settled:  # also when only a part was committed: what was, is acknowledged

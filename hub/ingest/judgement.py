@@ -8,8 +8,8 @@ import numpy as np
 
 from hub.ingest.arrivals import Item
 from hub.ingest.asides import Source
-from hub.ingest.catalogue import Profiles
 from hub.ingest.copy import Rows
+from hub.ingest.profiles import Profiles
 from hub.ingest.verdict import Judged
 from shared.readings import Int64
 
