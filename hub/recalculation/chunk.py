@@ -17,7 +17,7 @@ from uuid import UUID
 import numpy as np
 
 from hub.database.pool import Pool, transaction
-from hub.recalculation import store
+from hub.recalculation import previous, store
 from hub.recalculation.reach import Reach
 from hub.recalculation.rules import differs, previous_of
 from hub.recalculation.staging import overwrite
@@ -62,7 +62,7 @@ class Step:
                 part = self.reach.part(rows.time_us, rows.id) if self.reach else np.zeros(len(rows), np.int64)
                 runs = previous_of(rows.time_us, rows.id, rows.profile, found.decided, part, ref=ref)
                 if runs:
-                    await store.keep_previous(connection, left.series_id, runs, self.task_id, now)
+                    await previous.keep(connection, left.series_id, runs, self.task_id, now)
                 if len(which):
                     times, values = rows.time_us[which], found.physical[which]
                     changed = await overwrite(connection, left.series_id, ref, times, values, found.status[which])

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from hub.database.partitions import TIME_US_MIN
 from hub.database.pool import Connection
-from hub.recalculation import store
+from hub.recalculation import reach_store
 from hub.recalculation.reach import Reach
 from hub.recalculation.rules import Scope, Stretch, cut, joined
 from hub.recalculation.rulings import Ruling, of_task
@@ -36,7 +36,7 @@ async def rulings(
     if not session_ids:
         return [Ruling(from_us, to_us_max)]
     windows = []
-    for row in await store.session_windows(connection, sensor_id, session_ids):
+    for row in await reach_store.session_windows(connection, sensor_id, session_ids):
         end_us = until_us if row["time_to"] is None else to_us(row["time_to"])
         stretch = Stretch(to_us(row["time_from"]), max(to_us(row["time_from"]), end_us))
         windows.append(stretch.within(from_us, to_us_max))
@@ -50,14 +50,16 @@ async def reach(connection: Connection, task: Row) -> Reach | None:
         return None
     ruled = await of_task(connection, task["id"])
     windows = [_stretch(one) for one in ruled if one.session_ids == ()]
-    return await store.reach(connection, task["sensor_id"], task["capture_session_ids"], windows, task["before_id"])
+    return await reach_store.reach(
+        connection, task["sensor_id"], task["capture_session_ids"], windows, task["before_id"]
+    )
 
 
 async def slices(connection: Connection, task: Row) -> list[Slice]:
     """All that there is to go through: nothing from after the task was made. Raises: StorageUnavailable."""
     wanted = await _stretches(connection, task)
     found: list[Slice] = []
-    for series_id in await store.series(connection, task["sensor_id"]):
+    for series_id in await reach_store.series(connection, task["sensor_id"]):
         extent = await extent_of(connection, [series_id])
         if extent is not None:
             within = [one.within(extent.from_us, extent.to_us) for one in wanted]
@@ -87,7 +89,7 @@ async def _stretches(connection: Connection, task: Row) -> list[Stretch]:
     for one in await of_task(connection, task["id"]):
         within: Stretch | None = _stretch(one)
         if one.session_ids:
-            span = await store.named_span(connection, task["sensor_id"], one.session_ids, task["before_id"])
+            span = await reach_store.named_span(connection, task["sensor_id"], one.session_ids, task["before_id"])
             within = span and span.within(one.from_us, one.to_us)
         if within is not None:
             found.append(within)

@@ -15,7 +15,7 @@ from hub.errors import conflict, invalid, not_found
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import PublicEvent
 from hub.paging import Paging
-from hub.recalculation import plan, rulings, store
+from hub.recalculation import plan, previous, reach_store, rulings, store
 from hub.recalculation.events import task_event
 from hub.recalculation.rules import Stretch, TaskStatus
 from hub.recalculation.views import (
@@ -149,7 +149,7 @@ async def list_previous_profiles(
     """Which profiles readings had before the ones that they have now; read them so with `as_of_profile`."""
     async with acquire(services.pool) as connection:
         await find_sensor(connection, user, sensor_id)
-        rows, total = await store.history(connection, sensor_id, time_from, time_to, paging.page_size, paging.offset)
+        rows, total = await previous.history(connection, sensor_id, time_from, time_to, paging.page_size, paging.offset)
     found = [PreviousProfile(**dict(row)) for row in rows]
     return PreviousProfiles(previous_profiles=found, total=total, page=paging.page, page_size=paging.page_size)
 
@@ -163,7 +163,7 @@ def _check_place(body: NewBackfill, sensor: Row) -> None:
 
 async def _check_sessions(change: Change, body: NewBackfill, user_id: UUID) -> None:
     wanted = set(body.capture_session_ids)
-    if wanted and await store.sessions_seen(change.connection, list(wanted), user_id) != wanted:
+    if wanted and await reach_store.sessions_seen(change.connection, list(wanted), user_id) != wanted:
         raise not_found("capture session")
 
 

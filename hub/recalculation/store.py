@@ -13,10 +13,8 @@ import asyncpg
 from hub.database.ids import uuid7
 from hub.database.pool import Connection
 from hub.recalculation import rulings
-from hub.recalculation.reach import Reach
-from hub.recalculation.rules import Previous, Scope, Stretch, TaskStatus
+from hub.recalculation.rules import Scope, Stretch, TaskStatus
 from hub.recalculation.rulings import Ruling
-from hub.telemetry.membership import IdRanges
 from hub.telemetry.moments import to_datetime, to_us
 
 if TYPE_CHECKING:
@@ -93,52 +91,7 @@ _END = """
     returning id
 """
 _DROP_SLICES = "delete from backfill_slices where task_id = $1"
-_PREVIOUS = """
-    insert into previous_profiles
-        (series_id, time_from, time_to, first_id, last_id, readings, profile, task_id, replaced_at)
-    select $1, p.time_from, p.time_to, p.first_id, p.last_id, p.readings, p.profile, $8, $9
-    from unnest($2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::integer[], $7::integer[])
-        as p (time_from, time_to, first_id, last_id, readings, profile)
-"""
 _DIRTY = "insert into dirty_minutes (first_id, series_ids, bucket_from, bucket_to) values ($1, $2, $3, $4)"
-_SESSION_WINDOWS = """
-    select w.session_id, w.time_from, w.time_to from session_sensors w
-    where w.sensor_id = $1 and w.session_id = any($2::uuid[])
-"""
-_NAMED_SPAN = """
-    select min(time_from) as time_from, max(time_to) as time_to from named_readings
-    where sensor_id = $1 and session_id = any($2::uuid[]) and first_id < $3
-"""
-_NAMED = """
-    with windows as materialized (
-        select * from unnest($4::timestamptz[], $5::timestamptz[]) as w (time_from, time_to)
-    )
-    select n.first_id, n.last_id + 1 as behind_id, n.session_id = any($2::uuid[]) as is_wanted
-    from named_readings n
-    where n.sensor_id = $1 and n.first_id < $3
-      and case when n.session_id = any($2::uuid[])
-               then not exists (select from windows w where w.time_from <= n.time_from and n.time_to < w.time_to)
-               else exists (select from windows w where n.time_from < w.time_to and n.time_to >= w.time_from)
-          end
-    order by n.first_id
-"""
-_SESSIONS_SEEN = """
-    select c.id from capture_sessions c
-    join project_members m on m.project_id = c.project_id and m.user_id = $2
-    where c.id = any($1::uuid[])
-"""
-_SERIES = "select id from series where sensor_id = $1 order by id"
-_HISTORY = """
-    select x.signal, p.time_from, p.time_to, p.first_id, p.last_id, p.readings, c.id as conversion_profile_id,
-           p.task_id as backfill_task_id, p.replaced_at
-    from previous_profiles p
-    join series x on x.id = p.series_id
-    left join conversion_profiles c on c.ref = p.profile
-    where x.sensor_id = $1 and ($2::timestamptz is null or p.time_to >= $2)
-      and ($3::timestamptz is null or p.time_from <= $3)
-"""
-_HISTORY_PAGE = f"{_HISTORY} order by p.time_from, p.id limit $4 offset $5"
-_HISTORY_COUNT = f"select count(*) from ({_HISTORY}) h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,24 +203,6 @@ async def end(connection: Connection, task_id: UUID, status: TaskStatus, error: 
     return True
 
 
-async def keep_previous(
-    connection: Connection, series_id: int, runs: Sequence[Previous], task_id: UUID, now: datetime
-) -> None:
-    """Note the profiles that readings had before."""
-    await connection.execute(
-        _PREVIOUS,
-        series_id,
-        [to_datetime(one.from_us) for one in runs],
-        [to_datetime(one.to_us) for one in runs],
-        [one.first_id for one in runs],
-        [one.last_id for one in runs],
-        [one.readings for one in runs],
-        [one.profile for one in runs],
-        task_id,
-        now,
-    )
-
-
 async def mark_dirty(connection: Connection, series_id: int, from_us: int, to_us: int) -> None:
     """Note that the minutes of these two times, and all between, are to be summed up again.
 
@@ -275,55 +210,3 @@ async def mark_dirty(connection: Connection, series_id: int, from_us: int, to_us
     """
     bounds = (to_datetime(one // 60_000_000 * 60_000_000) for one in (from_us, to_us))
     await connection.execute(_DIRTY, 0, [series_id], *bounds)
-
-
-async def session_windows(connection: Connection, sensor_id: UUID, session_ids: Sequence[UUID]) -> list[Row]:
-    """(session_id, time_from, time_to) of the sensor's part in these sessions."""
-    return await connection.fetch(_SESSION_WINDOWS, sensor_id, list(session_ids))
-
-
-async def named_span(
-    connection: Connection, sensor_id: UUID, session_ids: Sequence[UUID], before_id: int
-) -> Stretch | None:
-    """The time within which posts of the sensor lie that named one of these sessions, with ids below `before_id`."""
-    row = await connection.fetchrow(_NAMED_SPAN, sensor_id, list(session_ids), before_id)
-    if row is None or row["time_from"] is None:
-        return None
-    return Stretch(to_us(row["time_from"]), to_us(row["time_to"]) + 1)
-
-
-async def reach(
-    connection: Connection, sensor_id: UUID, session_ids: Sequence[UUID], windows: Sequence[Stretch], before_id: int
-) -> Reach:
-    """What there is of these sessions among readings with ids below `before_id`."""
-    bounds = [to_datetime(one.from_us) for one in windows], [to_datetime(one.to_us) for one in windows]
-    rows = await connection.fetch(_NAMED, sensor_id, list(session_ids), before_id, *bounds)
-    named, elsewhere = (
-        IdRanges.of([(row["first_id"], row["behind_id"]) for row in rows if row["is_wanted"] is wanted])
-        for wanted in (True, False)
-    )
-    return Reach(windows, named, elsewhere)
-
-
-async def sessions_seen(connection: Connection, session_ids: Sequence[UUID], user_id: UUID) -> set[UUID]:
-    """Those of the sessions that there are in projects of the user."""
-    return {row["id"] for row in await connection.fetch(_SESSIONS_SEEN, list(session_ids), user_id)}
-
-
-async def series(connection: Connection, sensor_id: UUID) -> list[int]:
-    """Ids of the sensor's series."""
-    return [row["id"] for row in await connection.fetch(_SERIES, sensor_id)]
-
-
-async def history(
-    connection: Connection,
-    sensor_id: UUID,
-    time_from: datetime | None,
-    time_to: datetime | None,
-    limit: int,
-    offset: int,
-) -> tuple[list[Row], int]:
-    """Which profiles readings of a sensor had before, in order of time, and how many such stretches there are."""
-    rows = await connection.fetch(_HISTORY_PAGE, sensor_id, time_from, time_to, limit, offset)
-    total: int = await connection.fetchval(_HISTORY_COUNT, sensor_id, time_from, time_to)
-    return rows, total
