@@ -44,12 +44,19 @@ async def sensor_of_token(services: Services, token: str) -> SensorPrincipal | N
 
 
 async def still_good(connection: Connection, principal: Principal, now: datetime) -> bool:
-    """Whether what the principal came with is still good; for streams, which outlive the look at their start."""
+    """Whether what the principal came with is still good; for streams, which outlive the look at their start.
+
+    A person's is not while the password must be changed first. That an access token expires ends nothing: what counts
+    is the sign-in that it came from.
+    """
     if isinstance(principal, SensorPrincipal):
         return await store.is_token_of_sensor(connection, principal.id, principal.token_hash)
     if principal.token is not None:
         return await store.is_token_of_user(connection, principal.id, principal.token.id, now)
-    return principal.family is not None and bool(await store.user_of_family(connection, principal.id, principal.family))
+    if principal.family is None:
+        return False
+    row = await store.user_of_family(connection, principal.id, principal.family)
+    return row is not None and not row["password_change_required"]
 
 
 def user_of(row: store.Row, family: UUID | None = None, token: PersonalToken | None = None) -> User:

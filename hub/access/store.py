@@ -39,7 +39,7 @@ _USER_OF_PERSONAL_TOKEN = """
 _IS_TOKEN_OF_USER = """
     select exists (
         select from personal_tokens t join users u on u.id = t.user_id
-        where u.id = $1 and t.id = $2 and u.is_active
+        where u.id = $1 and t.id = $2 and u.is_active and not u.password_change_required
           and t.revoked_at is null and (t.expires_at is null or t.expires_at > $3)
     )
 """
@@ -81,7 +81,7 @@ async def user_of_personal_token(connection: Connection, token_hash: bytes, now:
 
 
 async def is_token_of_user(connection: Connection, user_id: UUID, token_id: UUID, now: datetime) -> bool:
-    """Whether a personal token is good and its user active."""
+    """Whether a personal token is good, its user active, and no change of the password due."""
     return bool(await connection.fetchval(_IS_TOKEN_OF_USER, user_id, token_id, now))
 
 

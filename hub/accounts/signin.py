@@ -21,7 +21,7 @@ from hub.access.tokens import TOKEN_LENGTH_MAX, AccessClaims, new_token, token_h
 from hub.accounts import store
 from hub.database.ids import uuid7
 from hub.database.pool import acquire
-from hub.errors import Problem, conflict, too_many, unauthorized
+from hub.errors import Problem, conflict, invalid, too_many, unauthorized
 from hub.events.change import Change, Changes, begin_change
 from hub.events.event import ActorType, NewEvent, SubjectType
 
@@ -98,7 +98,7 @@ async def sign_out(changes: Changes, user: User | None, refresh_token: str) -> N
 
 
 async def change_password(changes: Changes, user: User, current: str, new: str) -> User:
-    """Another password; all other sign-ins of the user end. Raises: Problem 401, 429."""
+    """Another password; all other sign-ins of the user end. Raises: Problem 401, 422 for the same one again, 429."""
     services, address = changes.services, changes.actor.address
     wait_s = services.throttle.begin(user.username, address)
     if wait_s:
@@ -108,6 +108,8 @@ async def change_password(changes: Changes, user: User, current: str, new: str) 
     if row is None or not await services.passwords.matches(current, row["password_hash"]):
         raise unauthorized("the current password is wrong")
     services.throttle.succeed(user.username, address)
+    if new == current:
+        raise invalid("new_password", "must be another one than the current")
     password_hash = await services.passwords.hash(new)
     async with changes.begin() as change:
         await store.set_password(change.connection, user.id, password_hash)

@@ -21,7 +21,9 @@ _ADD_USER = """
     returning *
 """
 
-_SET_PASSWORD = "update users set password_hash = $2, password_change_required = false where id = $1"
+_SET_PASSWORD = """
+    update users set password_hash = $2, password_change_required = false, version = version + 1 where id = $1
+"""
 
 _RENEW_HASH = "update users set password_hash = $2 where id = $1"
 
@@ -44,6 +46,8 @@ _REVOKE_USER = """
     update refresh_tokens set revoked_at = $2
     where user_id = $1 and revoked_at is null and family is distinct from $3
 """
+
+_VOID_LINKS = "update sign_in_links set used_at = $2 where user_id = $1 and used_at is null"
 
 _ADD_LINK = "insert into sign_in_links (token_hash, user_id, expires_at) values ($1, $2, $3)"
 _USE_LINK = """
@@ -126,8 +130,9 @@ async def revoke_family(connection: Connection, family: UUID, now: datetime) -> 
 
 
 async def revoke_user(connection: Connection, user_id: UUID, now: datetime, except_family: UUID | None = None) -> None:
-    """End all sign-ins of a user but one."""
+    """End all sign-ins of a user but one, and void the links that would begin another."""
     await connection.execute(_REVOKE_USER, user_id, now, except_family)
+    await connection.execute(_VOID_LINKS, user_id, now)
 
 
 async def add_link(connection: Connection, token_hash: bytes, user_id: UUID, expires: datetime) -> None:

@@ -125,14 +125,22 @@ async def test_its_use_is_noted_once_a_minute(hub: Hub) -> None:
     assert (await noted())[0] >= first[0]
 
 
-async def test_a_stream_ends_when_its_token_is_revoked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", ["revoked", "password change required", "deactivated"])
+async def test_a_stream_ends_when_its_token_is_not_good_any_more(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
     monkeypatch.setattr("hub.telemetry.stream.RECHECK_S", 0.1)
-    ann = await hub.member("ann")
+    admin, ann = await hub.signed_in(), await hub.member("ann")
     made = await token_of(ann, "read")
+    user_id = (await ann.get("/auth/me")).json()["id"]
     pending = asyncio.ensure_future(script(hub, made).get("/api/v1/telemetry/stream?idle_timeout_seconds=20"))
     await asyncio.sleep(0.5)
     assert not pending.done()
-    await ann.delete(f"/auth/tokens/{made['personal_token']['id']}")
+    if end == "revoked":
+        await ann.delete(f"/auth/tokens/{made['personal_token']['id']}")
+    else:
+        change = {"is_active": False} if end == "deactivated" else {"password_change_required": True}
+        assert (await admin.patch(f"/auth/users/{user_id}", json=change)).status_code == 200
     async with asyncio.timeout(10):
         answer = await pending
     assert "event: error" in answer.text

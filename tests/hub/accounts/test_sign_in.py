@@ -238,6 +238,19 @@ async def test_an_expired_sign_in_link_does_not_work(hub: Hub) -> None:
     assert (await hub.client().get(link["url"])).status_code == 401
 
 
+async def test_a_link_is_void_when_the_password_is_another_or_the_account_was_closed(hub: Hub) -> None:
+    admin, robin = await hub.signed_in(), await hub.member("robin")
+    user_id = (await robin.get("/auth/me")).json()["id"]
+    before = (await robin.post("/auth/sign-in-links")).json()
+    change = {"current_password": "Password1", "new_password": "Password2"}
+    assert (await robin.post("/auth/change-password", json=change)).status_code == 200
+    assert (await hub.client().get(before["url"])).status_code == 401
+    after = (await robin.post("/auth/sign-in-links")).json()
+    for is_active in (False, True):
+        assert (await admin.patch(f"/auth/users/{user_id}", json={"is_active": is_active})).status_code == 200
+    assert (await hub.client().get(after["url"])).status_code == 401
+
+
 async def test_only_an_administrator_makes_links_for_others(hub: Hub) -> None:
     robin = await hub.member("robin")
     refused = await robin.post("/auth/sign-in-links", json={"username": "admin"})

@@ -55,9 +55,25 @@ async def test_a_change_of_password_can_be_required(hub: Hub) -> None:
     admin, ann = await hub.signed_in(), await hub.member("ann")
     await admin.patch(f"/auth/users/{await id_of(ann)}", json={"password_change_required": True})
     assert (await ann.get("/projects")).json()["code"] == "password_change_required"
+    same = {"current_password": "Password1", "new_password": "Password1"}
+    answer = await ann.post("/auth/change-password", json=same)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "new_password")
     change = {"current_password": "Password1", "new_password": "Password2"}
     assert (await ann.post("/auth/change-password", json=change)).status_code == 200
     assert (await ann.get("/projects")).status_code == 200
+
+
+async def test_an_account_whose_password_was_changed_is_another_version(hub: Hub) -> None:
+    admin, ann = await hub.signed_in(), await hub.member("ann")
+    path = f"/auth/users/{await id_of(ann)}"
+    seen = (await admin.patch(path, json={"password_change_required": True})).headers["etag"]
+    change = {"current_password": "Password1", "new_password": "Password2"}
+    assert (await ann.post("/auth/change-password", json=change)).status_code == 200
+    late = await admin.patch(path, json={"is_admin": True}, headers={"If-Match": seen})
+    assert late.status_code == 412
+    now = await admin.get(path)
+    assert (now.json()["password_change_required"], now.json()["is_admin"]) == (False, False)
+    assert now.headers["etag"] == late.headers["etag"] != seen
 
 
 async def test_one_administrator_stays_whatever_is_done_at_the_same_time(hub: Hub) -> None:

@@ -94,12 +94,13 @@ async def test_a_stream_without_a_project_holds_the_callers_projects_alone(lab: 
     assert (await lab.hub.client().get(STREAM)).status_code == 401
 
 
-@pytest.mark.parametrize("end", ["/auth/logout", "removed"])
+@pytest.mark.parametrize("end", ["/auth/logout", "removed", "password change required"])
 async def test_who_may_not_see_it_any_more_is_told_and_cut_off(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     monkeypatch.setattr(stream, "RECHECK_S", 0.1)
     ann = await lab.hub.member("ann")
+    admin = await lab.hub.signed_in()
     members = f"/projects/{lab.project_id}/members"
     user_id = (await lab.owner.post(members, json={"username": "ann", "role": "viewer"})).json()["user_id"]
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
@@ -107,6 +108,9 @@ async def test_who_may_not_see_it_any_more_is_told_and_cut_off(
         await until(lambda: lab.hub.services.feed.subscribers == 1)
         if end == "removed":
             assert (await lab.owner.delete(f"{members}/{user_id}")).status_code == 204
+        elif end == "password change required":
+            change = {"password_change_required": True}
+            assert (await admin.patch(f"/auth/users/{user_id}", json=change)).status_code == 200
         else:
             assert (await ann.post(end)).status_code in (200, 204)
     (error,) = reader.result()
