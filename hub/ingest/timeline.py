@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from uuid import UUID
 
 import numpy as np
@@ -70,26 +71,50 @@ class Timeline:
         return self._profiles[np.searchsorted(self._starts, time_us, side="right") - 1]
 
 
+class _Last:
+    """Of the terms that have begun, the last in their order that has not ended."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        self._begun: list[tuple[int, Term]] = []
+
+    def begin(self, place: int, term: Term) -> None:
+        heappush(self._begun, (-place, term))
+
+    def at(self, time_us: int) -> Term | None:
+        """Times are asked for in their order: what has ended by then is forgotten."""
+        while self._begun and self._begun[0][1].to_us <= time_us:
+            heappop(self._begun)
+        return self._begun[0][1] if self._begun else None
+
+
 def _stretches(terms: Sequence[Term]) -> Iterator[tuple[int, int]]:
-    """(start, profile) from each start of a term and each end on. A sensor may have been in thousands of sessions."""
-    edges: dict[int, tuple[list[int], list[int]]] = {SINCE_EVER_US: ([], [])}
+    """(start, profile) from each start of a term and each end on.
+
+    A sensor may have been in thousands of sessions, and recalculated as often; of its other profiles few overlap.
+    """
+    begun: dict[int, list[int]] = {SINCE_EVER_US: []}
     for place, term in enumerate(terms):
         if term.from_us < term.to_us:
-            edges.setdefault(term.from_us, ([], []))[0].append(place)
-            edges.setdefault(term.to_us, ([], []))[1].append(place)
-    edges.pop(FOR_EVER_US, None)
-    holding: set[int] = set()
-    for start_us in sorted(edges):
-        begun, ended = edges[start_us]
-        holding.difference_update(ended)
-        holding.update(begun)
-        yield start_us, _decided([terms[place] for place in sorted(holding)])
+            begun.setdefault(term.from_us, []).append(place)
+            begun.setdefault(term.to_us, [])
+    begun.pop(FOR_EVER_US, None)
+    splits, rulings, others = _Last(), _Last(), list[Term]()
+    for start_us in sorted(begun):
+        others = [term for term in others if term.to_us > start_us]
+        for place in begun[start_us]:
+            term = terms[place]
+            if term.is_ruling or term.is_split:
+                (rulings if term.is_ruling else splits).begin(place, term)
+            else:
+                others.append(term)
+        yield start_us, _decided(splits.at(start_us), others, rulings.at(start_us))
 
 
-def _decided(holding: Sequence[Term]) -> int:
-    """The profile of the term that holds over the others; of all that hold, in their order."""
-    published = [term for term in holding if term.is_split][-1:] or [term for term in holding if not term.is_ruling]
-    ruling = next((term for term in reversed(holding) if term.is_ruling), None)
+def _decided(split: Term | None, others: Sequence[Term], ruling: Term | None) -> int:
+    """The profile of the term that holds over the others, of all that hold."""
+    published = others if split is None else [split]
     if ruling is not None:
         published = [term for term in published if term.decided_us > ruling.decided_us] or [ruling]
     return max(published, key=lambda term: term.from_us).profile if published else NO_PROFILE

@@ -2,8 +2,8 @@
 
 Each step works on a session whose run and row are locked (in that order), and records its event. What draws a line
 between ids (a stop, an archiving, a backfill) takes the catalogue lock, the last thing before the event: from then on
-no reading is stored until the transaction has ended. So does what opens windows (a start; a trigger of the table sees
-to it), as profiles may be split off for the session or its run.
+no reading is stored until the transaction has ended. So does what makes a session or starts one where a profile was
+split off for it (triggers see to that); else readings are stored meanwhile.
 """
 
 from __future__ import annotations

@@ -31,15 +31,58 @@ join session_sensors w on w.session_id = x.session_id and w.sensor_id = x.sensor
 where (x.valid_to is null or w.time_from < x.valid_to) and (w.time_to is null or x.valid_from < w.time_to)
   and (x.valid_to is null or x.valid_from < x.valid_to);
 
--- Whoever lets sensors take part in sessions, or no longer, keeps ingest out until the transaction ends. The lock comes
--- before any row, as everywhere; whether something of the catalogue has changed is looked up behind it.
+-- Whoever makes a session, or lets sensors take part in one, lets no publication pass until his transaction ends. He
+-- shares the catalogue lock with ingest, which knows nothing of sessions, unless a profile was split off that is
+-- concerned: then he has it alone, and raises the generation. He looks for one with the lock held, so that whatever was
+-- published before is seen, and whoever publishes later sees what he has opened. Those who open go one after the other
+-- (the lock 9, always before the catalogue's), so that no two who share the lock wait for each other to have it alone.
+-- All of it comes when the rows are in and what they refer to is found: nobody who locks those waits for what is held.
+create function begin_opening() returns void language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(1280459057, 9);
+    perform pg_advisory_xact_lock_shared(1280459057, 1);
+end
+$$;
+create function raise_catalogue() returns void language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(1280459057, 1);
+    perform nextval('catalogue_generation');
+end
+$$;
+
+create function open_sessions() returns trigger language plpgsql as $$
+begin
+    perform begin_opening();
+    if exists (select from opened o join conversion_profiles p on p.is_split and o.run_id = any(p.split_run_ids)) then
+        perform raise_catalogue();
+    end if;
+    return null;
+end
+$$;
+create trigger catalogue_opened after insert on capture_sessions referencing new table as opened
+    for each statement execute function open_sessions();
+
+create function open_session_windows() returns trigger language plpgsql as $$
+begin
+    perform begin_opening();
+    if exists (select from opened o join conversion_profiles p on p.is_split and p.sensor_id = o.sensor_id) then
+        perform raise_catalogue();
+    end if;
+    return null;
+end
+$$;
+create trigger catalogue_opened after insert on session_sensors referencing new table as opened
+    for each statement execute function open_session_windows();
+
+-- Whoever closes windows or takes them away keeps ingest out, as a stop does anyway. The lock comes before any row, as
+-- everywhere; whether something of the catalogue has changed is looked up behind it.
 create function lock_catalogue() returns trigger language plpgsql as $$
 begin
     perform pg_advisory_xact_lock(1280459057, 1);
     return null;
 end
 $$;
-create trigger catalogue_lock before insert or update or delete on session_sensors
+create trigger catalogue_lock before update or delete on session_sensors
     for each statement execute function lock_catalogue();
 
 create function change_split_windows() returns trigger language plpgsql as $$
@@ -52,5 +95,5 @@ begin
     return null;
 end
 $$;
-create trigger catalogue_change after insert or update or delete on session_sensors
+create trigger catalogue_change after update or delete on session_sensors
     for each row execute function change_split_windows();

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.ingest.lookup import Reach
 from hub.ingest.dictionary import UNKNOWN, Dictionary, Narrowing, References, Slot, Verdict
+from hub.ingest.lookup import Reach
 from hub.ingest.store import Stretch, stretches
 from hub.ingest.timeline import Term, Timeline
 from hub.ingest.verdict import Ask, Bounds, Part, judge
@@ -92,6 +92,14 @@ def test_a_sensor_of_ten_thousand_sessions_has_a_timeline_at_once() -> None:
     timeline = Timeline([Term(1), *windows])
     assert time.perf_counter() - began_s < 5
     assert timeline.at(np.array([-1, 4, 5, 99_994, 99_995])).tolist() == [1, 2, 1, 2, 1]
+
+
+def test_ten_thousand_recalculations_that_overlap_make_a_timeline_at_once() -> None:
+    rulings = [Term(2 + place % 2, place, 30_000 - place, 100 + place, is_ruling=True) for place in range(10_000)]
+    began_s = time.perf_counter()
+    timeline = Timeline([Term(1), *rulings])
+    assert time.perf_counter() - began_s < 5
+    assert timeline.at(np.array([-1, 0, 1, 9999, 20_000, 20_001, 30_000])).tolist() == [1, 2, 3, 3, 3, 2, 1]
 
 
 @given(st.dictionaries(st.integers(1, 2**32 - 1), st.integers(0, 1000), max_size=50), st.integers(0, 2**32 - 1))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -16,60 +15,23 @@ from hub.telemetry.moments import to_us
 from shared.readings import Status
 from tests.hub.ingest.conftest import columns
 from tests.hub.recalculation.test_tasks import draft, path, recalculated
+from tests.hub.sensors.splitting import (
+    DEFAULT,
+    OTHER,
+    SPLIT,
+    at,
+    deprecate,
+    factors,
+    post,
+    publish,
+    shown,
+    split,
+    stop,
+)
 from tests.hub.sessions.agents import Delivery
 from tests.hub.sessions.conftest import Lab, lab
 
 __all__ = ["lab"]
-
-BEGAN = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=2)
-DEFAULT, SPLIT, OTHER = 2.0, 10.0, 100.0
-"""Factors of profiles; every raw value here is 1, so a physical value says which profile it comes from."""
-
-
-def at(seconds: float) -> datetime:
-    return BEGAN + timedelta(seconds=seconds)
-
-
-async def publish(lab: Lab, sensor: str, factor: float, **body: Any) -> dict[str, Any]:
-    """A profile in force."""
-    profile = await draft(lab, sensor, str(uuid4()), factor)
-    answer = await lab.owner.post(f"{path(sensor)}/{profile}/publish", json=body)
-    assert answer.status_code == 200, answer.text
-    published: dict[str, Any] = answer.json()
-    return published
-
-
-async def split(lab: Lab, sensor: str, factor: float, valid_from: datetime | None = None, **named: Any) -> Any:
-    """A profile split off; from the beginning on unless told otherwise."""
-    return await publish(lab, sensor, factor, valid_from=(valid_from or at(0)).isoformat(), split=named)
-
-
-async def deprecate(lab: Lab, profile: dict[str, Any]) -> None:
-    answer = await lab.owner.post(f"{path(profile['sensor_id'])}/{profile['id']}/deprecate")
-    assert answer.status_code == 200, answer.text
-
-
-async def shown(lab: Lab, profile: dict[str, Any]) -> dict[str, Any]:
-    """The profile as the list has it now."""
-    listed = (await lab.owner.get(path(profile["sensor_id"]))).json()["conversion_profiles"]
-    (found,) = [one for one in listed if one["id"] == profile["id"]]
-    return dict(found)
-
-
-async def post(lab: Lab, sensor: str, *seconds: float, **more: Any) -> None:
-    answer = await lab.post(sensor, {at(one): 1.0 for one in seconds}, **more)
-    assert answer.status_code == 202, answer.text
-
-
-async def factors(lab: Lab, sensor: str) -> dict[float, float | None]:
-    """What each reading was converted with, by its second."""
-    points = await lab.points(sensor_id=sensor, limit=1000, include_late=True)
-    return {(datetime.fromisoformat(one["timestamp"]) - BEGAN).total_seconds(): one["physical_value"] for one in points}
-
-
-async def stop(lab: Lab, session: dict[str, Any], seconds: float) -> None:
-    answer = await lab.owner.post(f"{lab.path(session)}/stop", json={"stopped_at": at(seconds).isoformat()})
-    assert answer.status_code == 200, answer.text
 
 
 async def test_sessions_of_a_run_are_converted_with_a_profile_of_their_own_also_ones_that_start_later(lab: Lab) -> None:
@@ -244,60 +206,6 @@ async def test_a_split_of_which_nothing_is_left_is_deprecated(lab: Lab) -> None:
     assert ended == [narrow["id"]]
     await post(lab, oven, 1, 6)
     assert await factors(lab, oven) == {1: 10, 6: 100}
-
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({}, "split"),
-    ({"run_ids": None}, "split"),
-    ({"run_ids": ["RUN"], "capture_session_ids": ["SESSION"]}, "split"),
-    ({"run_ids": []}, "split.run_ids"),
-    ({"capture_session_ids": []}, "split.capture_session_ids"),
-    ({"run_ids": ["RUN", "RUN"]}, "split.run_ids"),
-    ({"run_ids": "RUN"}, "split.run_ids"),
-    ({"run_ids": ["x"]}, "split.run_ids.0"),
-    ({"run_ids": [7]}, "split.run_ids.0"),
-    ({"run_ids": ["RUN", "SESSION"]}, "split.run_ids"),
-    ({"run_ids": ["FOREIGN RUN"]}, "split.run_ids"),
-    ({"capture_session_ids": ["RUN"]}, "split.capture_session_ids"),
-    ({"capture_session_ids": ["FOREIGN SESSION"]}, "split.capture_session_ids"),
-    ({"run_ids": [str(uuid4()) for _ in range(1001)]}, "split.run_ids"),
-    ({"run_ids": ["RUN"], "colour": "red"}, "split.colour"),
-]
-
-
-async def test_what_a_split_cannot_be_for_is_refused_by_name(lab: Lab) -> None:
-    oven, run = await lab.sensor("oven"), await lab.run()
-    elsewhere = (await lab.owner.post("/projects", json={"name": "Elsewhere"})).json()["id"]
-    foreign_run = await Lab(lab.hub, lab.owner, elsewhere).run()
-    known = {
-        "RUN": run,
-        "SESSION": (await lab.started(run, status="draft"))["id"],
-        "FOREIGN RUN": foreign_run,
-        "FOREIGN SESSION": (await lab.started(foreign_run, status="draft"))["id"],
-    }
-    profile = await draft(lab, oven, "1", SPLIT)
-    for body, field in REFUSED:
-        meant = {
-            name: [known.get(str(one), one) for one in ids] if isinstance(ids, list) else ids
-            for name, ids in body.items()
-        }
-        answer = await lab.owner.post(f"{path(oven)}/{profile}/publish", json={"split": meant})
-        assert (answer.status_code, [one["field"] for one in answer.json()["errors"]]) == (422, [field]), body
-    (unchanged,) = (await lab.owner.get(path(oven))).json()["conversion_profiles"]
-    assert (unchanged["status"], unchanged["split"]) == ("draft", None)
-
-
-async def test_runs_of_any_project_of_the_sensor_can_be_named_by_their_members(lab: Lab) -> None:
-    oven = await lab.sensor("oven")
-    elsewhere = (await lab.owner.post("/projects", json={"name": "Elsewhere"})).json()["id"]
-    run = await Lab(lab.hub, lab.owner, elsewhere).run()
-    shared = await lab.owner.post(f"/api/v1/sensors/{oven}/projects", json={"project_id": elsewhere})
-    assert shared.status_code in (200, 201), shared.text
-    second = await lab.member("bob", "owner")
-    profile = await draft(lab, oven, "1", SPLIT)
-    body = {"split": {"run_ids": [run]}}
-    assert (await second.post(f"{path(oven)}/{profile}/publish", json=body)).status_code == 422
-    assert (await lab.owner.post(f"{path(oven)}/{profile}/publish", json=body)).status_code == 200
 
 
 async def test_without_a_default_all_else_stays_raw_and_the_first_default_holds_for_all_times(lab: Lab) -> None:
