@@ -11,7 +11,7 @@ from agent.spool.journal import Journal
 from agent.spool.marks import Marks
 from agent.spool.quota import Quota
 from agent.spool.store import Store
-from agent.spool.witness import tell
+from agent.spool.witness import Witness
 from shared.messages import SpoolState
 from shared.records import ProfileEntry, SeriesEntry
 from shared.wire import CHECKSUM_BYTES, HEADER
@@ -48,7 +48,7 @@ class SpoolFile:
         self.incarnation = incarnation
         self.oldest_us = oldest_us
         self.error = error
-        self._path = path
+        self._witness = Witness(path)
 
     def state(self, quota_bytes: int, dropped_readings: int) -> SpoolState:
         """How full it is. Never blocks; may be called by any thread."""
@@ -62,6 +62,11 @@ class SpoolFile:
             quarantined_batches=depth.batches[Standing.QUARANTINED],
             dropped_readings=dropped_readings,
         )
+
+    def close(self) -> None:
+        """Close it; the write-ahead log is merged into it."""
+        self._witness.close()
+        self.store.close()
 
     def has_work(self) -> bool:
         """Whether a commit may have something to do though nobody has asked for one. Raises: SpoolUnavailable."""
@@ -97,6 +102,6 @@ class SpoolFile:
             self.journal.return_to(place)
             raise
         self.oldest_us = oldest_us
-        tell(self._path, self.journal.epoch, self.journal.last_seq)
+        self._witness.tell(self.journal.epoch, self.journal.last_seq)
         self.journal.learn(series, profiles)
         return lost

@@ -25,6 +25,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from agent.logging import event_log
 from agent.spool.store import Store
@@ -72,15 +73,39 @@ def heard(spool: Path) -> Testimony | None:
     return Testimony(epoch, seq) if magic == _MAGIC else None
 
 
+class Witness:
+    """The witness of one spool's file, kept open: to open it for each commit costs more than to write it."""
+
+    def __init__(self, spool: Path) -> None:
+        self._path = _witness_of(spool)
+        self._file: BinaryIO | None = None
+
+    def tell(self, epoch: bytes, seq: int) -> None:
+        """Note that all up to `seq` is committed. Better no witness than an old one, where that cannot be written."""
+        body = _BODY.pack(_MAGIC, epoch, seq)
+        try:
+            if self._file is None:
+                self._file = self._path.open("r+b" if self._path.exists() else "wb", buffering=0)
+            self._file.seek(0)
+            self._file.write(body + _CHECKSUM.pack(zlib.crc32(body)))
+        except OSError:
+            self.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file; the next word opens it anew."""
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+
+
 def tell(spool: Path, epoch: bytes, seq: int) -> None:
-    """Note that all up to `seq` is committed. Better no witness than an old one, where that cannot be written."""
-    path, body = _witness_of(spool), _BODY.pack(_MAGIC, epoch, seq)
-    try:
-        with path.open("r+b" if path.exists() else "wb", buffering=0) as file:
-            file.write(body + _CHECKSUM.pack(zlib.crc32(body)))
-    except OSError:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+    """Say one word, and close."""
+    witness = Witness(spool)
+    witness.tell(epoch, seq)
+    witness.close()
 
 
 def _witness_of(spool: Path) -> Path:

@@ -190,7 +190,7 @@ class SpoolWriter:
             except SpoolUnavailable as error:
                 _log.error("spool_not_flushed", error=error)
             finally:
-                self._file.store.close()
+                self._file.close()
                 self._owner.release()
 
     def _commit(self, batches: Sequence[PendingBatch]) -> None:
@@ -240,7 +240,7 @@ class SpoolWriter:
     def _recover(self, error: SpoolDamaged) -> None:
         """Begin a new file and a new epoch with what is readable."""
         self._damage = error
-        self._file.store.close()
+        self._file.close()
         self._replace(error)
 
     def _replace(self, damage: SpoolDamaged) -> None:

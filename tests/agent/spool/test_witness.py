@@ -159,15 +159,19 @@ def test_one_that_cannot_be_written_is_removed_and_stops_nothing(
     path = tmp_path / "spool.witness"
     assert path.exists()
 
-    def refusing(path: Path, mode: str, buffering: int) -> None:
-        raise OSError(f"{path}: input/output error")
+    class Worn:
+        def seek(self, place: int) -> None:
+            raise OSError("input/output error")
 
-    monkeypatch.setattr("agent.spool.witness.Path.open", refusing)
+        def close(self) -> None:
+            raise OSError("input/output error")
+
     spool.append([batch(0, 1)])
-    assert not path.exists()
-    monkeypatch.undo()
+    spool._file._witness.close()
+    monkeypatch.setattr(spool._file._witness, "_file", Worn())
     spool.append([batch(1, 1)])
+    assert not path.exists()
+    spool.append([batch(2, 1)])
     spool.close()
-    said = heard(tmp_path / "spool.db")
-    assert said is not None
-    assert numbers(tmp_path) == [0, 1]
+    assert heard(tmp_path / "spool.db") is not None, "made anew"
+    assert numbers(tmp_path) == [0, 1, 2]
