@@ -50,6 +50,8 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(EventFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
+    if level == "info":  # else two lines for each of a dozen jobs, some of them every second
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 
 def _ids() -> tuple[tuple[str, str], tuple[str, str]]:

@@ -74,6 +74,7 @@ def test_the_hub_runs_until_it_is_told_to_stop(tmp_path: Path, database_url: str
     text = log.read_text()
     assert "event=database_ready" in text
     assert "Traceback" not in text
+    assert "apscheduler" not in text
 
 
 def test_a_schema_of_a_newer_hub_ends_the_process_with_a_reason(tmp_path: Path, database_url: str) -> None:
