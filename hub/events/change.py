@@ -14,6 +14,7 @@ transaction, so that a repeat gets it whatever happened in between, and parallel
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -148,8 +149,16 @@ async def _fingerprint(request: Request) -> bytes:
     digest = hashlib.sha256()
     for part in (request.method, request.url.path, request.url.query):
         digest.update(part.encode() + b"\0")
-    digest.update(await request.body())
+    digest.update(_canonical(await request.body()))
     return digest.digest()
+
+
+def _canonical(body: bytes) -> bytes:
+    """The same for all bodies that say the same in JSON: the order of names and blanks between them say nothing."""
+    try:
+        return json.dumps(json.loads(body), sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):  # not JSON, or beyond what the parser takes
+        return body
 
 
 def _encoded(view: BaseModel) -> bytes:

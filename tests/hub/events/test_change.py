@@ -40,11 +40,34 @@ async def test_a_key_means_one_request_of_one_caller(hub: Hub) -> None:
     assert of_bob.json()["id"] != first.json()["id"]
 
 
+async def test_a_repeat_may_write_the_same_body_otherwise(hub: Hub) -> None:
+    ann = await hub.member("ann")
+    headers = {"Idempotency-Key": "k-1", "Content-Type": "application/json"}
+    first = await ann.post("/projects", content='{"name":"Lab","description":"\u00e4 b"}', headers=headers)
+    for again in ('{"description": "\\u00e4 b",\n "name": "Lab"}', '{"name":"Lab","description":"\u00e4 b"}\n'):
+        answer = await ann.post("/projects", content=again.encode(), headers=headers)
+        assert (answer.status_code, answer.json()["id"]) == (201, first.json()["id"]), again
+        assert answer.headers["idempotency-replayed"] == "true"
+    for other in ('{"description":"\u00e4  b","name":"Lab"}', '{"name":"Lab"}'):
+        answer = await ann.post("/projects", content=other.encode(), headers=headers)
+        assert answer.json()["code"] == "idempotency_conflict", other
+
+
+async def test_a_key_means_one_path(hub: Hub) -> None:
+    ann = await hub.member("ann")
+    project_id = (await ann.post("/projects", json={"name": "Lab"})).json()["id"]
+    body, headers = {"project_id": project_id, "name": "Anneal"}, {"Idempotency-Key": "k-1"}
+    assert (await ann.post("/api/v1/experiments", json=body, headers=headers)).status_code == 201
+    elsewhere = await ann.post("/projects", json={"name": "Else"}, headers=headers)
+    asked_otherwise = await ann.post(f"/api/v1/experiments?project_id={project_id}", json=body, headers=headers)
+    assert {answer.json()["code"] for answer in (elsewhere, asked_otherwise)} == {"idempotency_conflict"}
+
+
 async def test_a_key_of_a_refused_request_is_free_again(hub: Hub) -> None:
     ann = await hub.member("ann")
     await ann.post("/projects", json={"name": "Lab"})
     headers = {"Idempotency-Key": "k-1"}
-    assert (await ann.post("/projects", json={"name": "LAB"}, headers=headers)).status_code == 409
+    assert (await ann.post("/projects", json={"name": "Lab"}, headers=headers)).status_code == 409
     assert (await ann.post("/projects", json={"name": "Lab 2"}, headers=headers)).status_code == 201
 
 
