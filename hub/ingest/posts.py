@@ -19,7 +19,7 @@ from hub.errors import conflict, not_found
 
 _OPEN = "select id from capture_sessions where id = any($1::uuid[]) and not archived"
 _PLACE = """
-select r.id as run_id, r.project_id, s.id as session_id, s.archived,
+select r.id as run_id, r.project_id, s.id as session_id, s.archived, s.started_at is not null as has_started,
        exists (select from session_sensors w where w.session_id = s.id and w.sensor_id = $3) as takes_part,
        exists (select from run_sensors a where a.run_id = r.id and a.sensor_id = $3) as is_attached,
        exists (select from run_sensors a where a.run_id = r.id) as has_attached
@@ -70,6 +70,9 @@ async def require_place(
 ) -> None:
     """See that a sensor may post to the run and session that it names.
 
+    Who takes part in a session is fixed as it starts. A draft takes what its start would take: the sensors attached to
+    the run, or any where none is.
+
     Raises: Problem 404 for what is not there for it, 409 for an archived session, another run's, or one that the sensor
         is no part of.
     """
@@ -82,7 +85,11 @@ async def require_place(
         raise conflict("the session is not there or belongs to another run", code="other_run")
     if row["archived"]:
         raise conflict("the session is archived and takes no more readings", code="session_archived")
-    if not row["takes_part"] and row["has_attached"] and not row["is_attached"]:
+    if row["takes_part"]:
+        return
+    if row["has_started"]:
+        raise conflict("the sensor takes no part in this session, which has started without it", code="other_sensor")
+    if row["has_attached"] and not row["is_attached"]:
         raise conflict("the sensor takes no part in this run", code="other_sensor")
 
 

@@ -106,6 +106,32 @@ async def test_what_names_a_session_in_vain_is_refused(lab: Lab) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "session_archived")
 
 
+async def test_who_takes_part_is_fixed_as_a_session_starts(lab: Lab) -> None:
+    oven, scale = await lab.sensor("oven"), await lab.sensor("scale")
+    attached, free = await lab.run((oven,)), await lab.run()
+    first = await lab.started(attached, started_at=at(0).isoformat())
+    await lab.owner.put(f"/api/v1/runs/{attached}/sensors", json={"sensor_ids": [oven, scale]})
+    second = await lab.started(free, started_at=at(0).isoformat())
+    pump = await lab.sensor("pump")
+
+    async def code(sensor: str, seconds: float, **names: str) -> str:
+        answer = await lab.post(sensor, {at(seconds): 1}, **names)
+        return str(answer.json().get("code") or answer.json()["status"])
+
+    for session, part, others in ((first, oven, (scale, pump)), (second, scale, (oven, pump))):
+        shown = (await lab.owner.get(lab.path(session))).json()
+        assert [one["sensor_id"] for one in shown["sensors"]] == [part]
+        names = {"capture_session_id": session["id"]}
+        assert [await code(one, 1, **names) for one in (part, *others)] == ["accepted", "other_sensor", "other_sensor"]
+        assert len(await lab.counted(session)) == 1
+    draft = await lab.started(free, status="draft")
+    assert await code(pump, 2, capture_session_id=draft["id"]) == "accepted"
+    assert [await code(one, 3, run_id=free) for one in (oven, pump)] == ["accepted", "accepted"]
+    assert [await code(one, 4, run_id=attached) for one in (oven, scale, pump)] == [
+        "accepted", "accepted", "other_sensor",
+    ]  # fmt: skip
+
+
 async def test_what_lies_in_an_archived_session_is_set_aside(lab: Lab) -> None:
     oven = await lab.sensor("oven")
     session = await lab.started(await lab.run(), started_at=at(0).isoformat())

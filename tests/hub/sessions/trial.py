@@ -12,8 +12,8 @@ from hub.telemetry.aggregate import fold_dirty
 from shared.records import Gap
 from tests.hub.conftest import Hub
 from tests.hub.sessions.conftest import Lab
-from tests.hub.sessions.courier import Batch, Courier, Stretch
-from tests.hub.sessions.model import CONFLICTING, NEVER_US, UNPLACED, Aside, Loss, Model, Parcel, Session
+from tests.hub.sessions.courier import Batch, Courier
+from tests.hub.sessions.model import CONFLICTING, NEVER_US, UNPLACED, Aside, Loss, Model, Parcel, Session, Stretch
 from tests.hub.sessions.shown import Shown
 
 SENSORS = ("oven", "pump")
@@ -67,16 +67,15 @@ class Trial:
                 await self.courier.deliver(self.courier.sent[place % len(self.courier.sent)])
             case ("again", *what):
                 await self._again(*what)
-            case ("lose", place, cause) if not self.courier.is_blind:
-                await self._lose(place, cause)
-            case ("pause", cause, length_s, sensors) if not self.courier.is_blind:
+            case ("lose", place, cause) if self.courier.kept:
+                await self._lose(self.courier.kept[place % len(self.courier.kept)], cause)
+            case ("pause", cause, length_s, sensors):
                 await self._pause(cause, length_s, sensors)
             case ("clock", kind, offset_us) if not self.courier.is_blind:
                 self.courier.now_us += 3 * SECOND_US
                 await self.courier.step_clock(kind, offset_us)
             case ("restart", kind, offset_us):
-                self.courier.now_us += 3 * SECOND_US
-                await self.courier.start(kind, offset_us)
+                await self._restart(kind, offset_us)
             case ("post", sensor, times, place):
                 await self._post(sensor, times, place)
             case ("policy", policy):
@@ -147,14 +146,19 @@ class Trial:
         batch = self.courier.take({sensor: [(at_us - add_us, value) for at_us, value in readings]})
         await self._bring(batch)
 
-    async def _lose(self, place: int, cause: str) -> None:
-        """The spool is full; in the record are times of the clock as it goes now."""
-        some = [one for one in self.courier.kept if one.stretch is self.courier.stretch]
-        if some:
-            batch = some[place % len(some)]
-            gap = await self.courier.drop(batch, cause)
-            counts = {sensor: len(samples) for sensor, samples in batch.samples.items() if samples}
-            self._lost(gap, counts)
+    async def _restart(self, kind: str, offset_us: int) -> None:
+        """The process dies, and another one starts."""
+        begun, from_us = self.courier.stretch, self.courier.through_us
+        self.courier.now_us += 3 * SECOND_US
+        await self.courier.start(kind, offset_us)
+        ended = self.courier.stretch
+        started_us = self.courier.clock_us
+        self.model.losses.append(Loss("downtime", from_us, started_us, None, begun, ended))
+
+    async def _lose(self, batch: Batch, cause: str) -> None:
+        """The spool is full, and a batch of whatever clock has to go."""
+        gap = await self.courier.drop(batch, cause)
+        self._lost(gap, {sensor: len(samples) for sensor, samples in batch.samples.items() if samples}, batch.stretch)
 
     async def _pause(self, cause: str, length_s: int, sensors: Sequence[str]) -> None:
         """Nothing is sampled for a while; how many readings that would have been is known or not."""
@@ -163,18 +167,17 @@ class Trial:
         refs = [(SENSORS.index(sensor) + 1, length_s) for sensor in sensors]
         known = cause == "overflow"
         gap = Gap(
-            "overflow" if known else "blocked" if cause == "blocked" else "downtime",
+            "overflow" if known else "blocked",
             from_us,
             self.courier.clock_us,
             length_s * len(refs) if known else -1,
             refs if known else [],
         )
         await self.courier.tell(gap)
-        self._lost(gap, dict.fromkeys(sensors, length_s) if known else None)
+        self._lost(gap, dict.fromkeys(sensors, length_s) if known else None, self.courier.stretch)
 
-    def _lost(self, gap: Gap, counts: dict[str, int] | None) -> None:
-        add_us = self.courier.stretch.correction_us or 0
-        self.model.losses.append(Loss(gap.cause, gap.from_us + add_us, gap.to_us + add_us, counts))
+    def _lost(self, gap: Gap, counts: dict[str, int] | None, stretch: Stretch) -> None:
+        self.model.losses.append(Loss(gap.cause, gap.from_us, gap.to_us, counts, stretch, stretch))
 
     async def _post(self, sensor: str, times: Sequence[int], place: int | None) -> None:
         readings = [(BEGAN_US + at_s * SECOND_US, self._next_value()) for at_s in times]
@@ -186,11 +189,9 @@ class Trial:
         names = {} if parcel.named is None else {"capture_session_id": self.rows[parcel.named]["id"]}
         readings = {moment(at_us): value for at_us, value in parcel.readings}
         answer = await self.lab.post(self.ids[parcel.sensor], readings, **names)
-        if parcel.named is not None:
-            session = self.model.sessions[parcel.named]
-            if parcel.sensor not in (*session.sensors, *(RUNS[session.run] or SENSORS)):
-                assert answer.json()["code"] == "other_sensor"
-                return
+        if parcel.named is not None and parcel.sensor not in self.model.sessions[parcel.named].sensors:
+            assert answer.json()["code"] == "other_sensor"
+            return
         assert answer.status_code == 202, answer.text
         self.model.take(self.step, parcel)
 
@@ -248,7 +249,8 @@ class Trial:
                 readings = [(at_us + stretch.offset_us, value) for at_us, value in readings]
             await self._ask(path, body)
             self.model.asides.remove(aside)
-            self.model.take(self.step, Parcel(aside.parcel.sensor, aside.parcel.way, readings))
+            parcel = aside.parcel
+            self.model.take(self.step, Parcel(parcel.sensor, parcel.way, readings, parcel.seq))
 
     async def _row_of(self, aside: Aside) -> int:
         parcel = aside.parcel
