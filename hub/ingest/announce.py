@@ -9,6 +9,7 @@ from typing import Protocol
 from hub.database.pool import acquire
 from hub.ingest.heartbeat import Heartbeats
 from hub.ingest.prepare import Database
+from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.readings import Int64
 
@@ -35,23 +36,23 @@ class Announcer:
         heartbeat_interval_s: how often a sensor's last sign of life is written down.
     """
 
-    def __init__(self, database: Database, tail: Notifiable, *, heartbeat_interval_s: float) -> None:
+    def __init__(self, database: Database, tail: Notifiable, clock: Clock, *, heartbeat_interval_s: float) -> None:
         self._database = database
         self._tail = tail
-        self._heartbeats = Heartbeats(heartbeat_interval_s)
+        self.heartbeats = Heartbeats(heartbeat_interval_s, clock)
         self._others = asyncio.Event()
 
     def stored(self, series_ids: Int64) -> None:
         """Readings of these series were committed."""
         if len(series_ids):
-            self._heartbeats.note(series_ids)
+            self.heartbeats.note(series_ids)
             self._tail.notify()
             self._others.set()
 
     async def run(self) -> None:
         """Keep heartbeats and other hubs up to date, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._heartbeats.run(self._database.pool), name="heartbeats")
+            group.create_task(self.heartbeats.run(self._database.pool), name="heartbeats")
             group.create_task(self._tell_others(), name="commit announcer")
 
     async def _tell_others(self) -> None:

@@ -72,7 +72,7 @@ class IngestWriter:
             readings_max=settings.ingest_queue_readings_max, items_max=settings.ingest_queue_batches_max
         )
         self._tally = Tally(metrics, lambda: self._intake.readings, lambda: self._intake.items)
-        self._announcer = Announcer(database, tail, heartbeat_interval_s=settings.heartbeat_interval_s)
+        self._announcer = Announcer(database, tail, clock, heartbeat_interval_s=settings.heartbeat_interval_s)
         self.acknowledger = Acknowledger(publisher, clock, window_batches=settings.broker_window_batches)
         self._committer = Committer(
             settings,
@@ -89,6 +89,10 @@ class IngestWriter:
     def state(self) -> IngestState:
         """How it is doing."""
         return self._tally.state(self._committer.last_commit_age_s, self._error)
+
+    def heard_us(self, series_ids: Sequence[int]) -> int | None:
+        """When something of one of these series was last stored here, where the database may not know of it yet."""
+        return self._announcer.heartbeats.heard_us(series_ids)
 
     async def room(self) -> None:
         """Wait until there is room for another batch."""

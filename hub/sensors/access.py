@@ -34,15 +34,15 @@ async def find_sensor(connection: Connection, user: User, sensor_id: UUID, at_le
 
 
 def view_sensor(services: Services, row: Row) -> SensorView:
-    """The sensor as the API shows it; what the live lane has heard counts before the database knows of it."""
+    """The sensor as the API shows it; what this hub has heard counts before the database knows of it."""
     return SensorView.of(row, last_heard(services, row), services.now())
 
 
 def last_heard(services: Services, row: Row) -> datetime | None:
     """When anything last came from the sensor."""
-    live_us = services.live.heard_us(row["id"])
-    heard = [moment for moment in (row["last_heartbeat"], to_datetime(live_us) if live_us else None) if moment]
-    return max(heard, default=None)
+    heard_us = services.live.heard_us(row["id"]), services.ingest.heard_us(row["unheard_series"])
+    heard = [row["last_heartbeat"], *(to_datetime(one) for one in heard_us if one is not None)]
+    return max((one for one in heard if one is not None), default=None)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from hub.database.pool import acquire
 from hub.errors import invalid
 from hub.paging import Paging
 from hub.sensors import heard, mistakes
-from hub.sensors.access import find_sensor
+from hub.sensors.access import find_sensor, last_heard
 from hub.services import CurrentServices, Services
 from hub.telemetry.moments import Moment, parse_interval
 from shared.readings import reason_of
@@ -137,7 +137,7 @@ async def heartbeat_history(
         time_from=since,
         time_to=until,
         bucket_interval=bucket_interval,
-        last_heartbeat=row["last_heartbeat"],
+        last_heartbeat=last_heard(services, row),
         buckets=[HeardBucket(**dict(one)) for one in rows],
     )
 

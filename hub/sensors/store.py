@@ -23,9 +23,15 @@ _LOCK_CATALOGUE = "select pg_advisory_xact_lock(1280459057, 1)"
 # Whoever starts a session takes this lock before he looks for sensors (hub.sessions.store). Before the catalogue lock.
 _LOCK_STARTS = "select pg_advisory_xact_lock(1280459057, 9)"
 
-_COLUMNS = """
+# Series of a sensor that the database has not heard of lately: the hub may have.
+_UNHEARD = """
+    case when s.last_heartbeat > now() - interval '10 seconds' then '{}'
+         else array(select x.id from series x where x.sensor_id = s.id) end as unheard_series
+"""
+_COLUMNS = f"""
     s.id, s.project_id, s.name, s.type, s.input_unit, s.display_unit, s.status, s.token_preview, s.last_heartbeat,
-    s.active_profile_id, s.calibration_notes, s.readings_per_s_max, s.created_at, s.updated_at
+    s.active_profile_id, s.calibration_notes, s.readings_per_s_max, s.created_at, s.updated_at,
+    {_UNHEARD}
 """
 _VISIBLE = """
     exists (
@@ -45,7 +51,7 @@ _PAGE = f"""
     order by lower(s.name), s.id limit $7 offset $8
 """
 _COUNT = f"select count(*) from sensors s where {_FILTERED}"
-_ALL_HEARD = f"select s.id, s.status, s.last_heartbeat from sensors s where {_VISIBLE}"
+_ALL_HEARD = f"select s.id, s.status, s.last_heartbeat, {_UNHEARD} from sensors s where {_VISIBLE}"
 
 _ONE = f"""
     select {_COLUMNS},
@@ -147,7 +153,7 @@ async def page(connection: Connection, wanted: SensorFilter, limit: int, offset:
 
 
 async def all_heard(connection: Connection, user_id: UUID, project_id: UUID | None) -> list[Row]:
-    """(id, status, last_heartbeat) of all sensors that the user may see."""
+    """(id, status, last_heartbeat, unheard_series) of all sensors that the user may see."""
     return await connection.fetch(_ALL_HEARD, user_id, project_id)
 
 

@@ -33,6 +33,30 @@ async def test_what_is_stored_is_heard_in_its_minute(lab: Lab) -> None:
     assert answer["last_heartbeat"] is not None
 
 
+async def test_a_sensor_is_online_as_soon_as_its_post_is_accepted(lab: Lab) -> None:
+    sensors = [await lab.sensor(name) for name in ("oven", "kiln", "scale")]
+    now = datetime.now(UTC)
+
+    async def shown() -> dict[str, str]:
+        listed = (await lab.owner.get("/api/v1/sensors")).json()["sensors"]
+        for one in listed:
+            alone = (await lab.owner.get(f"/api/v1/sensors/{one['id']}")).json()
+            assert alone["connection_status"] == one["connection_status"]
+            assert (one["last_heartbeat"] is None) == (one["connection_status"] == "offline")
+        summary = (await lab.owner.get("/api/v1/sensors/status-summary")).json()
+        statuses = {one["name"]: one["connection_status"] for one in listed}
+        assert summary["online"] == list(statuses.values()).count("online")
+        return statuses
+
+    assert await shown() == {"kiln": "offline", "oven": "offline", "scale": "offline"}
+    assert (await lab.post(sensors[0], {now - timedelta(days=3): 1.0})).status_code == 202
+    assert await shown() == {"kiln": "offline", "oven": "online", "scale": "offline"}
+    assert (await lab.post(sensors[1], {now: 1.0})).status_code == 202
+    assert (await shown())["kiln"] == "online"
+    history = (await lab.owner.get(f"/api/v1/sensors/{sensors[1]}/heartbeat-history")).json()
+    assert history["last_heartbeat"] is not None
+
+
 async def test_minutes_are_counted_into_buckets_and_forgotten_in_time(lab: Lab) -> None:
     sensor = await lab.sensor("oven")
     minutes = [START + timedelta(minutes=n) for n in (0, 1, 59, 61, 600)]
