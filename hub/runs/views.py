@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
@@ -33,7 +33,7 @@ class NewRun(Body):
     notes: Text = ""
     tags: Tags = Field(default_factory=list)
     metadata: JsonObject = Field(default_factory=dict)
-    status: Literal[Status.DRAFT, Status.RUNNING] = Field(Status.DRAFT, description="`running` starts it at once.")
+    status: Status = Field(Status.DRAFT, description="A draft, or what may follow one: `running` starts it at once.")
     auto_complete_after_minutes: Minutes | None = Field(
         None, description="A run that runs for so long succeeds by itself, unless a session of it is active."
     )
@@ -95,18 +95,22 @@ class BatchStatus(Body):
 
 
 class BulkTags(Body):
-    """Other tags for many runs: all of them, or some more and some less."""
+    """Other tags for many runs: all of them, or some more and some less.
+
+    Clients that write down all the fields they know send the others too: null, or beside `set_tags` empty lists.
+    """
 
     run_ids: RunIds
-    set_tags: Tags | None = None
+    set_tags: Tags | None = Field(None, description="All tags that the runs are to have; null leaves it out.")
     add_tags: Tags | None = None
     remove_tags: Tags | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> BulkTags:
-        partly = self.add_tags is not None or self.remove_tags is not None
-        if (self.set_tags is not None) == partly:
+        if self.set_tags is None and self.add_tags is None and self.remove_tags is None:
             raise ValueError("give either set_tags, or add_tags and remove_tags")
+        if self.set_tags is not None and (self.add_tags or self.remove_tags):
+            raise ValueError("give either set_tags, or add_tags and remove_tags, not both")
         if set(self.add_tags or ()) & set(self.remove_tags or ()):
             raise ValueError("add_tags and remove_tags must not share a tag")
         return self

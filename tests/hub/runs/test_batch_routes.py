@@ -127,6 +127,20 @@ async def test_tags_are_set_added_and_removed(lab: Lab) -> None:
     assert await change(set_tags=[]) == [[], [], []]
 
 
+async def test_a_client_may_write_down_the_tags_that_it_leaves_out(lab: Lab) -> None:
+    run_id = (await lab.new_run(tags=["a"]))["id"]
+    for said, tags in (
+        ({"set_tags": ["b"], "add_tags": [], "remove_tags": []}, ["b"]),
+        ({"set_tags": ["c"], "add_tags": None, "remove_tags": None}, ["c"]),
+        ({"set_tags": None, "add_tags": ["d"], "remove_tags": []}, ["c", "d"]),
+        ({"set_tags": None, "add_tags": None, "remove_tags": ["c"]}, ["d"]),
+        ({"set_tags": None, "add_tags": [], "remove_tags": []}, ["d"]),
+        ({"set_tags": [], "add_tags": [], "remove_tags": []}, []),
+    ):
+        answer = await lab.editor.post(TAGS, json={"run_ids": [run_id], **said})
+        assert (answer.status_code, answer.json()["runs"][0]["tags"]) == (200, tags), said
+
+
 async def test_more_tags_than_a_run_may_have_are_refused(lab: Lab) -> None:
     full = (await lab.new_run(tags=[str(number) for number in range(TAGS_MAX)]))["id"]
     empty = (await lab.new_run())["id"]
@@ -144,7 +158,9 @@ async def test_a_batch_that_says_nothing_or_too_much_is_refused(lab: Lab) -> Non
         (many | {"set_tags": []}, "run_ids"),
         ({"run_ids": ["x"], "set_tags": []}, "run_ids.0"),
         (one, ""),
-        (one | {"set_tags": [], "add_tags": []}, ""),
+        (one | {"set_tags": None, "add_tags": None, "remove_tags": None}, ""),
+        (one | {"set_tags": [], "add_tags": ["a"]}, ""),
+        (one | {"set_tags": ["a"], "remove_tags": ["b"]}, ""),
         (one | {"add_tags": ["a"], "remove_tags": ["a"]}, ""),
         (one | {"set_tags": ["a,b"]}, "set_tags"),
         (one | {"status": "running", "set_tags": []}, "status"),
