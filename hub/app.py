@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from hub import health, parts
 from hub.access.cookies import CsrfGuard
 from hub.accounts import routes as account_routes
-from hub.agents import epoch_routes
+from hub.agents import binding_routes, epoch_routes
 from hub.agents import routes as agent_routes
 from hub.certificates import routes as certificate_routes
 from hub.declared import only_declared
@@ -63,6 +63,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     session_routes.router,
     certificate_routes.router,
     agent_routes.router,
+    binding_routes.router,
     epoch_routes.router,
     import_routes.router,
     ingest_routes.router,
@@ -99,6 +100,7 @@ def create_app(settings: HubSettings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        strict_content_type=False,  # hub.declared looks at it
     )
     install_error_handlers(app)
     _add_middleware(app, settings, metrics)

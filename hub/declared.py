@@ -1,9 +1,10 @@
 """Requests keep to what their route declares; whatever else they bring is refused by name rather than ignored.
 
-A query parameter that the route does not know, or of which it takes one and is given two values, a key that stands
-twice in one JSON object, a field for a route that takes no body, a change that changes nothing: each is a mistake of
-the caller's that would otherwise go unnoticed. Every `/api/` call may carry `project_id`, and `access_token` may stand
-in the query where a token is taken from there.
+A query parameter that the route does not know, or of which it takes one and is given two values, a body of another
+type than JSON, a key that stands twice in one JSON object, a field for a route that takes no body, a change that
+changes nothing: each is a mistake of the caller's that would otherwise go unnoticed. Every `/api/` call may carry
+`project_id`, and `access_token` may stand in the query where a token is taken from there. A body whose type is not
+said is JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection, Request
 
-from hub.access.rules import Caller, Rule
+from hub.access.rules import Rule
 from hub.errors import FieldError, Problem, invalid
 
 _NAMES_SHOWN_MAX = 20
@@ -26,24 +27,16 @@ _WITH_BODY = _CHANGES | {"POST"}
 
 
 async def only_declared(connection: HTTPConnection) -> None:
-    """See that the request has nothing that its route does not know; a dependency. Raises: Problem 422."""
+    """See that the request has nothing that its route does not know; a dependency. Raises: Problem 400, 415, 422."""
     route: Any = connection.scope.get("route")
     dependant: Dependant | None = getattr(route, "dependant", None)
     if dependant is None:
         return
     if connection.query_params:
         _check_query(connection, dependant)
-    if not isinstance(connection, Request) or connection.method not in _WITH_BODY or not _is_json(connection):
-        return
-    body_field = getattr(route, "body_field", None)
-    if body_field is None:
-        if "requestBody" not in (getattr(route, "openapi_extra", None) or {}):
-            _check_no_body(await connection.body(), connection.path_params)
-        return
-    content = await connection.body()  # read already, to be parsed
-    found = json.loads(content, object_pairs_hook=distinct_keys) if content else None
-    if found == {} and connection.method in _CHANGES and takes_any_part(body_field.field_info.annotation):
-        raise Problem(422, "the body is empty: give at least one field to change", code="invalid_field")
+    reads_itself = "requestBody" in (getattr(route, "openapi_extra", None) or {})
+    if isinstance(connection, Request) and connection.method in _WITH_BODY and not reads_itself:
+        await _check_body(connection, getattr(route, "body_field", None))
 
 
 def known_parameters(dependant: Dependant, path: str) -> frozenset[str]:
@@ -51,8 +44,7 @@ def known_parameters(dependant: Dependant, path: str) -> frozenset[str]:
     known = {name for one in _walk(dependant) for name, _ in _parameters(one.query_params)}
     if path.startswith("/api/"):
         known.add("project_id")
-    callers = {one.call.caller for one in _walk(dependant) if isinstance(one.call, Rule)}
-    if Caller.SENSOR_OR_USER in callers:
+    if any(one.call.takes_token_in_query for one in _walk(dependant) if isinstance(one.call, Rule)):
         known.add("access_token")
     return frozenset(known)
 
@@ -80,10 +72,41 @@ def _check_query(connection: HTTPConnection, dependant: Dependant) -> None:
         raise invalid(name, "stands twice, with different values")
 
 
-def _check_no_body(content: bytes, of_path: Mapping[str, Any]) -> None:
-    """See that a body has nothing but ids of the path: the route takes none. Raises: Problem 400, 422."""
+async def _check_body(request: Request, field: Any) -> None:
+    """See that a body is JSON, and has nothing that would go unnoticed.
+
+    Args:
+        field: what the framework makes of it; None where the route takes none.
+    """
+    content = await request.body()  # read already, to be parsed, if there is a field
     if not content.strip():
         return
+    _require_json(request)
+    if field is None:
+        _check_no_body(content, request.path_params)
+        return
+    found = json.loads(content, object_pairs_hook=distinct_keys)
+    if found == {} and request.method in _CHANGES and takes_any_part(field.field_info.annotation):
+        raise Problem(422, "the body is empty: give at least one field to change", code="invalid_field")
+
+
+def _require_json(request: Request) -> None:
+    """See that a body is said to be JSON, or not said to be anything by who is no browser. Raises: Problem 415.
+
+    A page elsewhere can have a browser send a body without a type and unasked; one of type JSON only if we let it.
+    """
+    said = request.headers.get("content-type", "")
+    kind = said.partition(";")[0].strip().lower()
+    is_json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    if is_json or (not said and "origin" not in request.headers):
+        return
+    detail = f"Content-Type {f'is {_shown(kind)}' if kind else 'is missing'}: send JSON as application/json"
+    fields = [FieldError("Content-Type", "must be application/json")]
+    raise Problem(415, detail, code="unsupported_media_type", fields=fields)
+
+
+def _check_no_body(content: bytes, of_path: Mapping[str, Any]) -> None:
+    """See that a body has nothing but ids of the path: the route takes none. Raises: Problem 400, 422."""
     try:
         found = json.loads(content, object_pairs_hook=distinct_keys)
     except (ValueError, RecursionError):
@@ -124,11 +147,6 @@ def _parameters(fields: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             yield from ((one.alias or name, one.annotation) for name, one in kind.model_fields.items())
         else:
             yield field.alias, kind
-
-
-def _is_json(request: Request) -> bool:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _shown(name: str) -> str:

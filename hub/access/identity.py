@@ -36,6 +36,7 @@ __all__ = [
     "SignedInUser",
     "TokenScope",
     "User",
+    "UserByQuery",
     "bearer_token",
     "caller_of",
     "current_user",
@@ -48,25 +49,27 @@ __all__ = [
     "sensor_or_user",
     "sensor_principal",
     "signed_in_user",
+    "user_by_query",
 ]
 
 
 async def current_user(connection: HTTPConnection) -> User:
     """The person who asks; a dependency. Raises: Problem 401, 403 while a password change is due."""
     user = await signed_in_user(connection)
-    if user.password_change_required:
-        raise forbidden("change your password first", code="password_change_required")
+    _require_no_password_change(user)
+    return user
+
+
+async def user_by_query(connection: HTTPConnection) -> User:
+    """The same, where `access_token` in the query is taken too: no header can be set on a browser's event stream."""
+    user = await _user(connection, _header_or_query(connection) or _cookie(connection))
+    _require_no_password_change(user)
     return user
 
 
 async def signed_in_user(connection: HTTPConnection) -> User:
     """The person who asks, even one who must change the password first. Raises: Problem 401."""
-    known: User | None = getattr(connection.state, "user", None)
-    user = known or await user_of_token(ready_services(connection), _user_token(connection))
-    if user is None:
-        raise unauthorized()
-    connection.state.user = user
-    return user
+    return await _user(connection, _user_token(connection))
 
 
 async def sensor_principal(connection: HTTPConnection) -> SensorPrincipal:
@@ -81,16 +84,16 @@ async def sensor_principal(connection: HTTPConnection) -> SensorPrincipal:
 
 async def sensor_or_user(connection: HTTPConnection) -> Principal:
     """Either; a dependency. `access_token` in the query is taken where no header can be set. Raises: Problem 401."""
-    header = bearer_token(connection) or connection.query_params.get("access_token", "")
+    token = _header_or_query(connection)
     found: Principal | None = getattr(connection.state, "principal", None)
     if found is None:
-        found = await user_of_token(ready_services(connection), header or _cookie(connection))
-    if found is None and header:
-        found = await sensor_of_token(ready_services(connection), header)
+        found = await user_of_token(ready_services(connection), token or _cookie(connection))
+    if found is None and token:
+        found = await sensor_of_token(ready_services(connection), token)
     if found is None:
         raise unauthorized()
-    if isinstance(found, User) and found.password_change_required:
-        raise forbidden("change your password first", code="password_change_required")
+    if isinstance(found, User):
+        _require_no_password_change(found)
     connection.state.principal = found
     return found
 
@@ -157,6 +160,25 @@ def bearer_token(connection: HTTPConnection) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
+async def _user(connection: HTTPConnection, token: str) -> User:
+    """The person whose token it is, looked up once a request. Raises: Problem 401."""
+    known: User | None = getattr(connection.state, "user", None)
+    user = known or await user_of_token(ready_services(connection), token)
+    if user is None:
+        raise unauthorized()
+    connection.state.user = user
+    return user
+
+
+def _require_no_password_change(user: User) -> None:
+    if user.password_change_required:
+        raise forbidden("change your password first", code="password_change_required")
+
+
+def _header_or_query(connection: HTTPConnection) -> str:
+    return bearer_token(connection) or connection.query_params.get("access_token", "")
+
+
 def _user_token(connection: HTTPConnection) -> str:
     return bearer_token(connection) if "authorization" in connection.headers else _cookie(connection)
 
@@ -168,4 +190,5 @@ def _cookie(connection: HTTPConnection) -> str:
 CurrentUser = Annotated[User, Depends(current_user)]
 SignedInUser = Annotated[User, Depends(signed_in_user)]
 CurrentSensor = Annotated[SensorPrincipal, Depends(sensor_principal)]
+UserByQuery = Annotated[User, Depends(user_by_query)]
 SensorOrUser = Annotated[Principal, Depends(sensor_or_user)]

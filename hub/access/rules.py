@@ -4,7 +4,8 @@
 
 Every route declares exactly one rule, and a test walks all routes to see that. The rule checks who asks; where the path
 names the project (`{project_id}`), also the role in it. Elsewhere the handler finds the project through the thing that
-is asked for and calls `member_of` with the rule's role.
+is asked for and calls `member_of` with the rule's role. A `project_id` in the query must be that thing's
+(`hub.access.named_project`).
 
 A personal token does what its person may, as far as its scopes reach: reading takes `read`, writing `write`, and what
 is for owners or administrators `manage`. A post that only reads says so: `rule(VIEWER, only_reads=True)`. What takes
@@ -13,6 +14,7 @@ the person, such as another password, is out of reach of any token.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -22,6 +24,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from hub.access.identity import (
+    Principal,
     Role,
     TokenScope,
     User,
@@ -32,7 +35,9 @@ from hub.access.identity import (
     sensor_or_user,
     sensor_principal,
     signed_in_user,
+    user_by_query,
 )
+from hub.access.named_project import require_named_project
 from hub.errors import forbidden, not_found
 from hub.services import ready_services
 
@@ -56,6 +61,7 @@ class Rule:
         before_password_change: whether someone who must change the password first may.
         in_person: whether no personal token may.
         only_reads: whether nothing is changed although the method says so.
+        token_in_query: whether a user's token may stand in the query, as `access_token`.
     """
 
     caller: Caller
@@ -64,6 +70,12 @@ class Rule:
     before_password_change: bool = False
     in_person: bool = False
     only_reads: bool = False
+    token_in_query: bool = False
+
+    @property
+    def takes_token_in_query(self) -> bool:
+        """Whether the query may have `access_token`."""
+        return self.token_in_query or self.caller is Caller.SENSOR_OR_USER
 
     @property
     def name(self) -> str:
@@ -80,9 +92,7 @@ class Rule:
         """Raises: Problem 401, 403, 404."""
         if self.caller is Caller.ANYONE:
             return
-        principal = await _IDENTIFY[self.caller](connection) if not self.before_password_change else None
-        if principal is None:
-            principal = await signed_in_user(connection)
+        principal = await self._identify(connection)
         if self.in_person:
             require_person(principal)
         require_scope(principal, self.scope(connection.scope.get("method", "GET")))
@@ -91,10 +101,18 @@ class Rule:
         project_id = connection.path_params.get("project_id")
         if self.role is not None and project_id is not None:
             await member_of(ready_services(connection), principal, _uuid(project_id), self.role)
+        await require_named_project(connection, principal)
+
+    async def _identify(self, connection: HTTPConnection) -> Principal:
+        if self.before_password_change:
+            return await signed_in_user(connection)
+        if self.token_in_query:
+            return await user_by_query(connection)
+        return await _IDENTIFY[self.caller](connection)
 
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_IDENTIFY: dict[Caller, Any] = {
+_IDENTIFY: dict[Caller, Callable[[HTTPConnection], Awaitable[Principal]]] = {
     Caller.USER: current_user,
     Caller.SENSOR: sensor_principal,
     Caller.SENSOR_OR_USER: sensor_or_user,
@@ -113,13 +131,14 @@ SENSOR = Rule(Caller.SENSOR)
 SENSOR_OR_VIEWER = Rule(Caller.SENSOR_OR_USER, Role.VIEWER)
 
 
-def rule(who: Rule, *, only_reads: bool = False) -> Any:
+def rule(who: Rule, *, only_reads: bool = False, token_in_query: bool = False) -> Any:
     """The dependency that enforces the rule, for a route's `dependencies`.
 
     Args:
         only_reads: whether the route changes nothing although its method says so.
+        token_in_query: whether a user's token may stand in the query, for streams: a browser sets no header on one.
     """
-    return Depends(replace(who, only_reads=only_reads))
+    return Depends(replace(who, only_reads=only_reads, token_in_query=token_in_query))
 
 
 def _uuid(text: str) -> UUID:

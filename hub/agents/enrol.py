@@ -19,7 +19,7 @@ from uuid import UUID
 from hub.broker import rights
 from hub.broker.provision import BrokerAccess, Provisioner
 from hub.database.pool import Connection, affected
-from hub.errors import Problem, conflict
+from hub.errors import Problem, conflict, not_found
 from hub.events.change import Change
 from hub.events.event import NewEvent, SubjectType
 from shared.errors import ConfigurationError
@@ -110,16 +110,24 @@ async def add_code(
     return expires_at
 
 
-async def enrol(change: Change, provisioner: Provisioner, code: str, agent: NewAgent) -> Enrolled:
+async def enrol(
+    change: Change, provisioner: Provisioner, code: str, agent: NewAgent, project_id: UUID | None = None
+) -> Enrolled:
     """Exchange a code. The credentials are made before the code is used up, so that a crash in between costs nothing.
 
-    Raises: Problem 401 for an unknown code, 409 for one that another agent has used or an agent of another project, 410
-        for an expired one; LinkUnavailable, ProvisioningRefused, StorageUnavailable.
+    Args:
+        project_id: that of the code, where the agent's people have said so.
+
+    Raises: Problem 401 for an unknown code, 404 for one of another project than `project_id`, 409 for one that another
+        agent has used or an agent of another project, 410 for an expired one; LinkUnavailable, ProvisioningRefused,
+        StorageUnavailable.
     """
     digest, connection, now = code_hash(code), change.connection, change.now
     row = await connection.fetchrow(_LOCK_CODE, digest)
     if row is None:
         raise Problem(401, "this enrolment code is not known", code="unknown_code")
+    if project_id not in (None, row["project_id"]):
+        raise not_found("enrolment code")
     if row["used_at"] is not None and row["agent_id"] != agent.id:
         raise conflict("this enrolment code has been used", code="code_used")
     if row["expires_at"] <= now:

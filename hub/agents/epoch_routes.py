@@ -9,12 +9,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel
 
-from hub.access.identity import CurrentUser, Role, User, member_of
+from hub.access.identity import CurrentUser, Role
 from hub.access.rules import OWNER, VIEWER, rule
-from hub.agents import epochs, store
+from hub.agents import epochs
+from hub.agents.access import find_agent
 from hub.agents.epochs import RANGES_MAX, EpochState, Range, Row, last_seq_of, missing, state_of
 from hub.database.pool import Connection, acquire
-from hub.errors import Problem, conflict, not_found
+from hub.errors import conflict, not_found
 from hub.events.change import CurrentChanges
 from hub.events.event import NewEvent, SubjectType
 from hub.fields import Body, Name
@@ -89,7 +90,7 @@ async def list_epochs(
     services: CurrentServices, user: CurrentUser, agent_id: UUID, paging: Annotated[Paging, Depends()]
 ) -> Epochs:
     """An agent's epochs, latest first."""
-    await _find_agent(services, user, agent_id, Role.VIEWER)
+    await find_agent(services, user, agent_id)
     async with acquire(services.pool) as connection:
         rows, total = await epochs.page(connection, agent_id, paging.page_size, paging.offset)
         running = await _running(services, connection, agent_id)
@@ -107,7 +108,7 @@ async def close_epoch(
     body: Closing,
 ) -> EpochView:
     """Put an end to an epoch that has none, or give up what is missing of it. Batches that come are still taken."""
-    agent = await _find_agent(services, user, agent_id, Role.OWNER)
+    agent = await find_agent(services, user, agent_id, Role.OWNER)
     name = bytes.fromhex(epoch)
     async with changes.begin() as change:
         connection = change.connection
@@ -127,18 +128,6 @@ async def close_epoch(
         told = {"agent_id": str(agent_id), "agent_name": agent["name"], "epoch": epoch, "reason": body.reason}
         change.record(NewEvent("epoch.closed", SubjectType.EPOCH, agent_id, agent["project_id"], told))
         return await _view(connection, agent_id, closed, running)
-
-
-async def _find_agent(services: Services, user: User, agent_id: UUID, at_least: Role) -> store.Row:
-    async with acquire(services.pool) as connection:
-        agent = await store.one(connection, agent_id)
-    if agent is None:
-        raise not_found("agent")
-    try:
-        await member_of(services, user, agent["project_id"], at_least)
-    except Problem as problem:
-        raise not_found("agent") if problem.status == 404 else problem from None
-    return agent
 
 
 async def _running(services: Services, connection: Connection, agent_id: UUID) -> bytes | None:

@@ -11,15 +11,17 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 
 from hub.access.identity import CurrentUser, Role, User, member_of, require_role
+from hub.access.named_project import project_to_be
 from hub.access.rules import ANYONE, EDITOR, OWNER, SIGNED_IN, VIEWER, rule
 from hub.agents import codes, enrol, revocation_store, store
+from hub.agents.access import find_agent
 from hub.agents.enrol import NewAgent
 from hub.agents.store import Row
 from hub.agents.views import Agents, AgentView, Code, EnrolledAgent, Enrolment, MqttAccess, NewCode, Revocation
 from hub.broker.address import broker_address
 from hub.broker.provision import ProvisioningRefused
 from hub.database.pool import acquire
-from hub.errors import Problem, conflict, not_found, too_many
+from hub.errors import Problem, conflict, too_many
 from hub.events.change import Change, Changes, CurrentChanges, begin_change
 from hub.events.event import ActorType, NewEvent, SubjectType
 from hub.paging import Paging
@@ -32,27 +34,37 @@ _THROTTLED_AS = "enrolment"
 
 
 @router.post("/enrolment-codes", status_code=201, response_model=Code, dependencies=[rule(EDITOR)])
-async def add_code(services: CurrentServices, changes: CurrentChanges, user: CurrentUser, body: NewCode) -> Response:
+async def add_code(
+    services: CurrentServices,
+    changes: CurrentChanges,
+    user: CurrentUser,
+    body: NewCode,
+    project_id: UUID | None = None,
+) -> Response:
     """A code with which one agent can enrol, once. It is shown in this answer and, but to a repeat, never again."""
-    await member_of(services, user, body.project_id, Role.EDITOR)
+    project = project_to_be("agent", body.project_id, project_id)
+    await member_of(services, user, project, Role.EDITOR)
     lifetime = timedelta(seconds=body.expires_in_s or services.settings.enrolment_code_s)
     drawing = codes.Drawing(services.signer, services.settings.tls_cert_file, changes.key_text)
 
     async def create(change: Change) -> Code:
-        code = drawing.code(body.project_id, change.now + lifetime)
-        expires_at = await enrol.add_code(
-            change.connection, code, body.project_id, body.name, user.id, change.now, lifetime
-        )
-        view = Code(code=code, project_id=body.project_id, expires_at=expires_at)
+        code = drawing.code(project, change.now + lifetime)
+        expires_at = await enrol.add_code(change.connection, code, project, body.name, user.id, change.now, lifetime)
+        view = Code(code=code, project_id=project, expires_at=expires_at)
         told = {"name": body.name, "expires_at": view.model_dump(mode="json")["expires_at"]}
-        change.record(NewEvent("agent.code_made", SubjectType.AGENT, None, body.project_id, told))
+        change.record(NewEvent("agent.code_made", SubjectType.AGENT, None, project, told))
         return view
 
     return await changes.once(create, stored=codes.KeptCode.of, restored=drawing.restore)
 
 
 @router.post("/enrol", dependencies=[rule(ANYONE)])
-async def enrol_agent(services: CurrentServices, changes: CurrentChanges, body: Enrolment) -> EnrolledAgent:
+async def enrol_agent(
+    services: CurrentServices,
+    changes: CurrentChanges,
+    body: Enrolment,
+    project_id: Annotated[UUID | None, Query(description="That of the code, if given.")] = None,
+) -> EnrolledAgent:
     """Exchange a code for credentials at the broker. The same agent may repeat it, should the answer get lost."""
     actor = replace(changes.actor, type=ActorType.AGENT, id=body.agent_id)
     wait_s = services.throttle.begin(_THROTTLED_AS, actor.address)
@@ -61,7 +73,7 @@ async def enrol_agent(services: CurrentServices, changes: CurrentChanges, body: 
     agent, address = NewAgent(body.agent_id, body.name, body.host), broker_address(services.settings)
     try:
         async with services.broker_turns.turn(), begin_change(services.pool, actor, services.now()) as change:
-            enrolled = await enrol.enrol(change, services.provisioner, body.code, agent)
+            enrolled = await enrol.enrol(change, services.provisioner, body.code, agent, project_id)
     except (LinkUnavailable, ProvisioningRefused) as error:  # which is not the agent's fault
         services.throttle.succeed(_THROTTLED_AS, actor.address)
         if isinstance(error, LinkUnavailable):
@@ -96,7 +108,7 @@ async def list_agents(
 @router.get("/{agent_id}", dependencies=[rule(VIEWER)])
 async def get_agent(services: CurrentServices, user: CurrentUser, agent_id: UUID) -> AgentView:
     """One agent."""
-    return _view(services, await _find(services, user, agent_id, Role.VIEWER))
+    return _view(services, await find_agent(services, user, agent_id))
 
 
 @router.post("/{agent_id}/revoke", dependencies=[rule(OWNER)])
@@ -128,19 +140,7 @@ async def _revoke(changes: Changes, user: User, agent_id: UUID, wanted: Revocati
         with suppress(LinkUnavailable):  # it is refused already; the broker is told as soon as it can be
             async with services.broker_turns.turn():
                 await services.revocations.void(agent_id)
-    return _view(services, await _find(services, user, agent_id, Role.OWNER))
-
-
-async def _find(services: Services, user: User, agent_id: UUID, at_least: Role) -> Row:
-    async with acquire(services.pool) as connection:
-        row = await store.one(connection, agent_id)
-    if row is None:
-        raise not_found("agent")
-    try:
-        await member_of(services, user, row["project_id"], at_least)
-    except Problem as problem:
-        raise not_found("agent") if problem.status == 404 else problem from None
-    return row
+    return _view(services, await find_agent(services, user, agent_id, Role.OWNER))
 
 
 def _view(services: Services, row: Row) -> AgentView:

@@ -25,7 +25,7 @@ Words = Annotated[str, AfterValidator(storable), StringConstraints(strip_whitesp
 class NewCode(Body):
     """For which project a code is wanted."""
 
-    project_id: UUID
+    project_id: UUID | None = Field(None, description="`project_id` in the query will do.")
     name: Words = Field("", description="How the agent will be called; by default as it calls itself.")
     expires_in_s: int | None = Field(None, strict=True, ge=60, le=30 * 86_400, description="Lifetime in seconds.")
 

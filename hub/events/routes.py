@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
-from hub.access.identity import CurrentUser, Role, member_of
+from hub.access.identity import CurrentUser, Role, UserByQuery, member_of
 from hub.access.rules import OWNER, VIEWER, rule
 from hub.database.pool import acquire
 from hub.errors import Problem
@@ -73,9 +73,13 @@ async def list_events(
 
 
 @router.get(
-    "/stream", status_code=200, dependencies=[rule(VIEWER)], response_class=EventStream, responses=_STREAM_ANSWERS
+    "/stream",
+    status_code=200,
+    dependencies=[rule(VIEWER, token_in_query=True)],
+    response_class=EventStream,
+    responses=_STREAM_ANSWERS,
 )
-async def stream(services: CurrentServices, user: CurrentUser, wanted: Annotated[StreamQuery, Depends()]) -> Response:
+async def stream(services: CurrentServices, user: UserByQuery, wanted: Annotated[StreamQuery, Depends()]) -> Response:
     """Public events as they happen, each once, in order of id; resumable with `Last-Event-ID`."""
     feed = services.feed
     if feed.stopped or feed.subscribers >= services.settings.streams_max:

@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 
 from hub.access.identity import CurrentUser, Role, User, member_of, require_role
+from hub.access.named_project import project_to_be
 from hub.access.rules import OWNER, rule
 from hub.database.ids import uuid7
 from hub.database.pool import Connection, acquire
@@ -54,7 +55,7 @@ async def add_webhook(
     project_id: ProjectId = None,
 ) -> Response:
     """Send events of these types to a URL from now on. The target may not be a private address."""
-    project = _project(body, project_id)
+    project = project_to_be("webhook", body.project_id, project_id)
     await member_of(services, user, project, Role.OWNER)
     await _check_target(services, body.target_url)
     subscription_id = uuid7()
@@ -135,15 +136,6 @@ async def delete_webhook(changes: CurrentChanges, user: CurrentUser, webhook_id:
         view = WebhookView.of(await _find(change.connection, webhook_id, user))
         await subscriptions.delete(change.connection, webhook_id)
         change.record(_event("webhook.deleted", view))
-
-
-def _project(body: NewWebhook, project_id: UUID | None) -> UUID:
-    project = body.project_id or project_id
-    if project is None:
-        raise invalid("project_id", "which project's events are wanted")
-    if project_id not in (None, project):
-        raise invalid("project_id", "is not the query's")
-    return project
 
 
 async def _check_target(services: Services, url: str) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel
 
 from hub.access.identity import CurrentUser, Role, User, member_of
+from hub.access.named_project import project_to_be
 from hub.access.rules import EDITOR, SIGNED_IN, VIEWER, rule
 from hub.database.ids import uuid7
 from hub.database.pool import acquire, transaction
@@ -56,7 +57,7 @@ async def add_experiment(
     project_id: UUID | None = None,
 ) -> Response:
     """Make an experiment: a draft, unless the body says otherwise."""
-    project = _project_of(body, project_id)
+    project = project_to_be("experiment", body.project_id, project_id)
     await member_of(services, user, project, Role.EDITOR)
     require_transition("experiment", Status.DRAFT, body.status)
     experiment_id = uuid7()
@@ -180,16 +181,6 @@ async def _require_member(services: Services, user: User, project_id: UUID | Non
     """Raises: Problem 404 for a project that the caller is no member of."""
     if project_id is not None:
         await member_of(services, user, project_id, Role.VIEWER)
-
-
-def _project_of(body: NewExperiment, project_id: UUID | None) -> UUID:
-    """The project of an experiment to be. Raises: Problem 422."""
-    project = body.project_id or project_id
-    if project is None:
-        raise invalid("project_id", "which project the experiment belongs to")
-    if project_id not in (None, project):
-        raise invalid("project_id", "differs between query and body")
-    return project
 
 
 async def _view(change: Change, user: User, experiment_id: UUID) -> ExperimentView:

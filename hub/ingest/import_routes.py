@@ -9,18 +9,17 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from hub.access.identity import CurrentUser, Role, User, member_of
+from hub.access.identity import CurrentUser, Role
 from hub.access.rules import OWNER, rule
-from hub.agents import store as agents
+from hub.agents.access import find_agent
 from hub.agents.store import Row
-from hub.database.pool import acquire
-from hub.errors import Problem, not_found, too_many
+from hub.errors import Problem, too_many
 from hub.events.change import CurrentChanges
 from hub.events.event import NewEvent, SubjectType
 from hub.ingest.spool_import import SpoolImport, Tally
-from hub.services import Services
 
 router = APIRouter(prefix="/api/v1/agents/{agent_id}/import", tags=["agents"])
 
@@ -71,16 +70,17 @@ async def import_spool(request: Request, changes: CurrentChanges, user: CurrentU
     Whatever the agent may do: enrolled, retired or compromised. Nothing is stored twice.
     """
     services = changes.services
-    agent = await _find_agent(services, user, agent_id)
+    agent = await find_agent(services, user, agent_id, Role.OWNER)
     if _slots.locked():
         raise too_many("other files are being imported; try again soon", retry_after_s=10)
     async with _slots:
         work = SpoolImport(services.ingest, agent_id, timeout_s=services.settings.ingest_post_timeout_s)
         try:
             await work.take(request.stream())
-        except ClientDisconnect:  # what came stays, and is told of
+        except ClientDisconnect as error:  # what came stays, and is told of
             await work.finish()
-            await _record(changes, agent, work.tally, complete=False)
+            if work.tally.bytes:
+                await _record(changes, agent, work.tally, complete=False)
             raise
         if not work.tally.bytes:
             raise Problem(422, "the body is empty: send the exported spool", code="invalid_field")
@@ -108,12 +108,3 @@ def _view(agent_id: UUID, tally: Tally) -> ImportView:
         unreadable_bytes=tally.unreadable_bytes,
         unsettled=[Unsettled(epoch=epoch, seq=seq, outcome=outcome) for epoch, seq, outcome in tally.unsettled],
     )
-
-
-async def _find_agent(services: Services, user: User, agent_id: UUID) -> Row:
-    async with acquire(services.pool) as connection:
-        agent = await agents.one(connection, agent_id)
-    if agent is None:
-        raise not_found("agent")
-    await member_of(services, user, agent["project_id"], Role.OWNER, what="agent")
-    return agent

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from hub.access.identity import CurrentUser, Role, User, require_role
@@ -23,6 +24,8 @@ router = APIRouter(prefix="/api/v1", tags=["runs"])
 
 _NAMED_MAX = 20
 
+ProjectId = Annotated[UUID | None, Query(description="The project of all of the runs, if given.")]
+
 
 @dataclass(frozen=True, slots=True)
 class Offender:
@@ -33,17 +36,21 @@ class Offender:
 
 
 @router.post("/runs:batch-status", response_model=ChangedRuns, dependencies=[rule(EDITOR)])
-async def set_statuses(changes: CurrentChanges, user: CurrentUser, body: BatchStatus) -> Response:
+async def set_statuses(
+    changes: CurrentChanges, user: CurrentUser, body: BatchStatus, project_id: ProjectId = None
+) -> Response:
     """Give many runs one status; those that have it already stay as they are."""
 
     async def set_status(change: Change, row: Row) -> None:
         await enter(change, row, body.status)
 
-    return await changes.once(lambda change: _each(change, user, body.run_ids, set_status), status=200)
+    return await changes.once(lambda change: _each(change, user, body.run_ids, project_id, set_status), status=200)
 
 
 @router.post("/runs:bulk-tags", response_model=ChangedRuns, dependencies=[rule(EDITOR)])
-async def set_tags(changes: CurrentChanges, user: CurrentUser, body: BulkTags) -> Response:
+async def set_tags(
+    changes: CurrentChanges, user: CurrentUser, body: BulkTags, project_id: ProjectId = None
+) -> Response:
     """Give many runs other tags, or add some and take some away."""
 
     async def tag(change: Change, row: Row) -> None:
@@ -52,15 +59,20 @@ async def set_tags(changes: CurrentChanges, user: CurrentUser, body: BulkTags) -
             await store.set_tags(change.connection, row["id"], tags, change.now)
             record_tags(change, row, tags)
 
-    return await changes.once(lambda change: _each(change, user, body.run_ids, tag), status=200)
+    return await changes.once(lambda change: _each(change, user, body.run_ids, project_id, tag), status=200)
 
 
 async def _each(
-    change: Change, user: User, named: Sequence[UUID], work: Callable[[Change, Row], Awaitable[None]]
+    change: Change,
+    user: User,
+    named: Sequence[UUID],
+    project_id: UUID | None,
+    work: Callable[[Change, Row], Awaitable[None]],
 ) -> ChangedRuns:
     """Do something to each run, locked in order of id. Raises: Problem that lists all runs that refuse."""
     run_ids = list(dict.fromkeys(named))
-    rows = {row["id"]: row for row in await store.lock(change.connection, run_ids, user.id)}
+    locked = await store.lock(change.connection, run_ids, user.id)
+    rows = {row["id"]: row for row in locked if project_id in (None, row["project_id"])}
     offenders: list[Offender] = []
     for run_id in run_ids:
         try:

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Response
 
 from hub.access.identity import CurrentUser, Role, User, member_of
+from hub.access.named_project import project_to_be
 from hub.access.rules import EDITOR, SIGNED_IN, VIEWER, rule
 from hub.access.tokens import token_hash
 from hub.database.ids import uuid7
@@ -98,9 +99,7 @@ async def add_sensor(
     project_id: UUID | None = None,
 ) -> Response:
     """Make a sensor. Its token is shown in this answer and never again, but to a repeat with the same key."""
-    primary = body.project_id or project_id
-    if primary is None:
-        raise invalid("project_id", "which project the sensor belongs to")
+    primary = project_to_be("sensor", body.project_id, project_id)
     await member_of(services, user, primary, Role.EDITOR)
     sensor_id = uuid7()
 

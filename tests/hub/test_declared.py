@@ -17,7 +17,7 @@ from hub.errors import Problem
 from hub.ingest.body import decode_body
 from hub.openapi import openapi_document
 from hub.settings import HubSettings
-from tests.hub.conftest import Hub
+from tests.hub.conftest import ADMIN_PASSWORD, Hub
 
 NOWHERE = "00000000-0000-0000-0000-000000000000"
 
@@ -99,6 +99,56 @@ async def test_a_parameter_that_is_taken_once_has_one_value(hub: Hub) -> None:
     assert (doubled.status_code, names(doubled)) == (422, ["project_id"])
     for query in ("limit=1&limit=1", "signal=a&signal=b"):
         assert (await client.get(f"/api/v1/telemetry/query?{query}")).status_code == 200
+
+
+async def sent(client: httpx.AsyncClient, content: str, **headers: str) -> httpx.Response:
+    """A project posted as these bytes, without a type unless the headers name one."""
+    request = client.build_request("POST", "/projects", content=content, headers=headers)
+    assert ("content-type" in request.headers) == ("Content-Type" in headers)
+    return await client.send(request)
+
+
+async def test_a_body_without_a_type_is_json(hub: Hub) -> None:
+    client = await hub.signed_in()
+    made = await sent(client, '{"name": "Lab"}')
+    assert (made.status_code, made.json()["name"]) == (201, "Lab")
+    doubled = await sent(client, '{"name": "A", "name": "B"}')
+    assert (doubled.status_code, names(doubled)) == (422, ["name"])
+    assert (await sent(client, "name=Lab")).status_code == 400
+    assert (await sent(client, "{}")).json()["errors"][0]["field"] == "name"
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain;charset=UTF-8", "json", '"x'])
+async def test_a_body_of_another_type_is_refused_by_the_name_of_the_header(hub: Hub, kind: str) -> None:
+    client = await hub.signed_in()
+    for content in ('{"name": "Lab"}', "name=Lab"):
+        answer = await sent(client, content, **{"Content-Type": kind})
+        assert (answer.status_code, answer.json()["code"], names(answer)) == (
+            415,
+            "unsupported_media_type",
+            ["Content-Type"],
+        )
+        assert "Content-Type is" in answer.json()["detail"]
+    stop = f"/api/v1/runs/{NOWHERE}/capture-sessions/{NOWHERE}/stop"
+    assert (await client.post(stop, content="", headers={"Content-Type": kind})).status_code == 404, "there is no body"
+
+
+async def test_a_browser_says_that_it_sends_json(hub: Hub) -> None:
+    """A page elsewhere can make it send a body without a type, even where no cookie is needed."""
+    person = {"username": "ann", "email": "ann@example.org", "password": "Password1"}
+    page = hub.client(Origin="https://elsewhere.example")
+    untyped = await page.post("/auth/register", content=json.dumps(person))
+    assert (untyped.status_code, names(untyped)) == (415, ["Content-Type"])
+    assert "Content-Type is missing" in untyped.json()["detail"]
+    assert (await hub.client().post("/auth/register", content=json.dumps(person))).status_code == 201
+
+
+async def test_a_change_by_cookie_without_a_type_needs_the_token_all_the_same(hub: Hub) -> None:
+    client = hub.client()
+    credentials = {"username": "admin", "password": ADMIN_PASSWORD}
+    assert (await client.post("/auth/login", json=credentials)).status_code == 200
+    answer = await sent(client, '{"name": "Lab"}')
+    assert (answer.status_code, answer.json()["code"]) == (403, "origin_refused")
 
 
 @pytest.mark.parametrize("key", ["name", "colour", "\\u006eame"])

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.hub.access.world import CALLERS
+
 TABLE = """
 #                                                            anonymous stranger viewer editor owner admin sensor agent
 GET    /api/v1/agents                                                               401 200 200 200 200 200 401 401
@@ -17,6 +19,7 @@ GET    /api/v1/certificate-key                                                  
 POST   /api/v1/agents/enrol                                                         200 200 200 200 200 200 200 200
 POST   /api/v1/agents/enrolment-codes                                               401 404 403 201 201 404 401 401
 GET    /api/v1/agents/{agent_id}                                                    401 404 200 200 200 404 401 401
+GET    /api/v1/agents/{agent_id}/bindings                                           401 404 200 200 200 404 401 401
 GET    /api/v1/agents/{agent_id}/epochs                                             401 404 200 200 200 404 401 401
 POST   /api/v1/agents/{agent_id}/epochs/{epoch}/close                               401 404 403 403 200 404 401 401
 POST   /api/v1/agents/{agent_id}/import                                             401 404 403 403 422 404 401 401
@@ -283,3 +286,15 @@ REQUESTS: dict[str, Request] = {
 
 NAMED = {"user_id": "{viewer_id}", "other_id": "{other_project_id}"}
 """What stands for parameters of paths that are called otherwise than in the world."""
+
+
+def rows() -> dict[str, tuple[int, ...]]:
+    """The statuses of each `METHOD path`, in the order of `CALLERS`."""
+    found: dict[str, tuple[int, ...]] = {}
+    for line in TABLE.strip().splitlines():
+        if not line.startswith("#"):
+            method, path, *statuses = line.split()
+            assert len(statuses) == len(CALLERS), line
+            assert f"{method} {path}" not in found, line
+            found[f"{method} {path}"] = tuple(map(int, statuses))
+    return found

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
-
-import httpx
 import pytest
-from argon2 import PasswordHasher
 from fastapi.routing import iter_route_contexts
 
 from hub.access.principals import TokenScope
@@ -16,27 +10,16 @@ from hub.access.rules import Caller
 from hub.app import create_app
 from hub.openapi import rules_of
 from hub.settings import HubSettings
-from tests.hub.access.route_table import NAMED, REQUESTS, TABLE, Request
-from tests.hub.access.world import CALLERS, PASSWORD, World, lay_out
-from tests.hub.conftest import Hub, running_hub
+from tests.hub.access.calling import call
+from tests.hub.access.route_table import REQUESTS, rows
+from tests.hub.access.world import CALLERS, lay_out
+from tests.hub.conftest import Hub
 
 PARTS = 4
 """The table is walked in so many tests, so that workers share it."""
 REFUSED = frozenset({401, 403, 404})
 ANOTHERS = "DELETE /projects/{project_id}/members/{user_id}"
 """Leaving takes `write`, but removing another member, which is what the table does, takes `manage`."""
-
-
-def rows() -> dict[str, tuple[int, ...]]:
-    """The statuses of each `METHOD path`, in the order of `CALLERS`."""
-    found: dict[str, tuple[int, ...]] = {}
-    for line in TABLE.strip().splitlines():
-        if not line.startswith("#"):
-            method, path, *statuses = line.split()
-            assert len(statuses) == len(CALLERS), line
-            assert f"{method} {path}" not in found, line
-            found[f"{method} {path}"] = tuple(map(int, statuses))
-    return found
 
 
 def routes() -> set[str]:
@@ -47,25 +30,6 @@ def routes() -> set[str]:
         if not str(context.name).startswith("portal:")
         for method in context.methods or ()
     }
-
-
-@pytest.fixture
-async def table_hub(hub_settings: dict[str, Any], tmp_path: Path) -> AsyncIterator[Hub]:
-    """A hub that has all that routes need, and never slows sign-ins down."""
-    more: dict[str, Any] = {
-        "login_attempts_address_max": 10_000,
-        "artifacts_dir": tmp_path / "artifacts",
-        "broker_provisioning": "file",
-        "broker_credentials_file": tmp_path / "credentials.json",
-        "agent_mqtt_host": "broker.lab",
-    }
-    async with running_hub(HubSettings(**hub_settings, **more)) as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def password_hash() -> str:
-    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
 
 def test_every_route_has_a_row_and_every_row_a_route() -> None:
@@ -102,24 +66,6 @@ def test_what_anyone_may_call_is_little() -> None:
         "POST /auth/refresh",
         "POST /auth/register",
     }
-
-
-async def call(world: World, row: str, caller: str) -> httpx.Response:
-    """Send what the table says as this caller."""
-    method, path = row.split()
-    asked = REQUESTS.get(row, Request())
-    for name, value in NAMED.items():
-        path = path.replace(f"{{{name}}}", value)
-    if asked.before:
-        async with world.hub.services.pool.acquire() as connection:
-            await connection.execute(world.filled(asked.before))
-    if asked.first:
-        assert (await call(world, asked.first, "owner")).is_success
-    body = world.filled(asked.json)
-    async with world.client(caller) as client:
-        return await client.request(
-            method, world.filled(path), params=world.filled(asked.query), json=body, content=asked.content
-        )
 
 
 @pytest.mark.parametrize("part", range(PARTS))

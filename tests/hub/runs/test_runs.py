@@ -32,7 +32,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tags": ["a,b"]}, "tags"),
     ({"tags": [""]}, "tags"),
     ({"tags": "a"}, "tags"),
-    ({"status": "succeeded"}, "status"),
+    ({"status": "done"}, "status"),
     ({"auto_complete_after_minutes": 0}, "auto_complete_after_minutes"),
     ({"auto_complete_after_minutes": 1 << 40}, "auto_complete_after_minutes"),
     ({"started_at": "2026-01-01T00:00:00Z"}, "started_at"),
@@ -76,6 +76,17 @@ async def test_a_run_may_start_as_it_is_made(lab: Lab) -> None:
     assert (run["status"], run["version"]) == ("running", 2)
     assert run["started_at"] is not None
     assert await lab.event_types(run["id"]) == ["run.created", "run.status_changed", "run.started"]
+
+
+async def test_a_run_may_be_made_with_any_status_that_follows_a_draft(lab: Lab) -> None:
+    run = await lab.new_run(status="archived")
+    assert (run["status"], run["started_at"], run["finished_at"]) == ("archived", None, None)
+    assert await lab.event_types(run["id"]) == ["run.created", "run.status_changed", "run.archived"]
+    for status in ("succeeded", "failed"):
+        answer = await lab.editor.post(lab.runs_url, json={"name": "x", "status": status})
+        assert refused(answer) == (409, "invalid_transition")
+        assert (answer.json()["from_status"], answer.json()["to_status"]) == ("draft", status)
+    assert (await lab.viewer.get(lab.runs_url)).json()["total"] == 1
 
 
 async def test_the_paths_ids_may_stand_in_the_body_and_no_others(lab: Lab) -> None:
@@ -257,7 +268,7 @@ async def test_lists_are_filtered_and_paged(lab: Lab) -> None:
     assert await names(created_after=second["created_at"]) == ["third", "second"]
     assert await names(created_before=first["created_at"]) == ["first"]
     assert await names(project_id=lab.project_id, tags="a", status="draft") == ["first"]
-    assert await names(project_id=str(uuid4())) == []
+    assert (await lab.viewer.get(lab.runs_url, params={"project_id": str(uuid4())})).status_code == 404
     answer = (await lab.viewer.get(lab.runs_url, params={"limit": 1, "offset": 1})).json()
     assert answer == {"runs": [second], "total": 3, "page": 2, "page_size": 1}
     assert (await lab.viewer.get(lab.runs_url, params={"page": 1, "page_size": 2})).json()["runs"][0] == third
