@@ -77,10 +77,12 @@ async def import_spool(request: Request, changes: CurrentChanges, user: CurrentU
         work = SpoolImport(services.ingest, agent_id, timeout_s=services.settings.ingest_post_timeout_s)
         try:
             await work.take(request.stream())
-        except ClientDisconnect as error:  # what came stays, and is told of
+        except (ClientDisconnect, HTTPException) as error:  # what came stays, and is told of
             await work.finish()
             if work.tally.bytes:
                 await _record(changes, agent, work.tally, complete=False)
+            if isinstance(error, ClientDisconnect):
+                raise Problem(400, "the body ended early") from None
             raise
         if not work.tally.bytes:
             raise Problem(422, "the body is empty: send the exported spool", code="invalid_field")

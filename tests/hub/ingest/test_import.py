@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -9,12 +10,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from hub.database.ids import uuid7
 from hub.database.pool import transaction
+from hub.settings import HubSettings
 from shared import wire
 from shared.records import Dictionary, Opening, SeriesEntry
-from tests.hub.conftest import Hub
+from tests.hub.conftest import Hub, running_hub
+from tests.hub.export.test_download import listening
 from tests.hub.ingest.conftest import NOW_US, Agent, Room, columns
 
 
@@ -145,3 +149,41 @@ async def test_nonsense_and_others_agents_are_refused(hub: Hub) -> None:
         told = (await _send(client, agent, b"no batch at all")).json()
         assert (told["batches"], told["unreadable_bytes"]) == (0, 15)
         assert (await _send(eve, agent, b"x")).status_code == 404
+
+
+async def test_of_a_file_that_is_too_large_what_came_before_stays_and_is_told_of(hub_settings: dict[str, Any]) -> None:
+    async with (
+        running_hub(HubSettings(**hub_settings, agent_import_bytes_max=1100)) as hub,
+        aclosing(await hub.signed_in()) as client,
+    ):
+        agent = await _agent(hub, client)
+        spool = b"".join(_spool(agent))
+        assert len(spool) > 1100
+        answer = await _send(client, agent, spool)
+        assert answer.status_code == 413
+        (told,) = await _settled(hub, client, agent)
+        assert told["complete"] is False
+        assert told["readings_stored"] == await _stored(hub) > 0
+
+
+async def test_of_a_file_whose_sender_leaves_what_came_before_stays_and_is_told_of(
+    hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with aclosing(await hub.signed_in()) as client, listening(hub) as address:
+        agent = await _agent(hub, client)
+        spool = b"".join(_spool(agent))
+        head = (
+            f"POST /api/v1/agents/{agent.id}/import HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: {client.headers['authorization']}\r\nContent-Length: {len(spool) + 1}\r\n\r\n"
+        )
+        _, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+        writer.write(head.encode() + spool)
+        await writer.drain()
+        async with asyncio.timeout(30):
+            while not await _stored(hub):
+                await asyncio.sleep(0.05)
+            writer.close()
+            while not (told := await _settled(hub, client, agent)):
+                await asyncio.sleep(0.05)
+        assert [(one["complete"], one["readings_stored"]) for one in told] == [(False, await _stored(hub))]
+    assert "event=request_failed" not in caplog.text
