@@ -2,7 +2,8 @@
 
 A code is `LR1-<secret>`, in base32; where the hub itself serves TLS, `-<pin>` follows, the first 16 bytes of the
 SHA-256 of its certificate, so that the agent knows the hub without any authority. Only the secret's hash is kept. An
-agent that lost the answer may ask again with the same code, until it expires, and is given new credentials.
+agent that lost the answer may ask again with the same code, until it expires or the agent is revoked, and is given new
+credentials.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+from hub.agents.store import Row
 from hub.broker import rights
 from hub.broker.provision import BrokerAccess, Provisioner
 from hub.database.pool import Connection, affected
@@ -132,7 +134,7 @@ async def enrol(
         raise conflict("this enrolment code has been used", code="code_used")
     if row["expires_at"] <= now:
         raise Problem(410, "this enrolment code has expired", code="code_expired")
-    name = await _keep_agent(connection, agent, row["project_id"], row["name"], row["created_by"], now)
+    name = await _keep_agent(connection, agent, row, now)
     access = await provisioner.issue(rights.agent_username(agent.id), rights.of_agent(agent.id))
     await connection.execute(_USE_CODE, digest, now, agent.id)
     told = {"agent_id": str(agent.id), "name": name, "host": agent.host, "again": row["used_at"] is not None}
@@ -140,20 +142,22 @@ async def enrol(
     return Enrolled(agent.id, row["project_id"], name, access)
 
 
-async def _keep_agent(
-    connection: Connection, agent: NewAgent, project_id: UUID, wanted: str, user_id: UUID | None, now: datetime
-) -> str:
+async def _keep_agent(connection: Connection, agent: NewAgent, code: Row, now: datetime) -> str:
+    project_id, user_id = code["project_id"], code["created_by"]
     standing = await connection.fetchrow(_AGENT, agent.id)
     if standing is not None:
         if standing["project_id"] != project_id:
             raise conflict("this agent is enrolled in another project", code="agent_elsewhere")
         if standing["status"] == "compromised":
             raise conflict("this agent was marked as compromised; start it with a new identity", code="compromised")
+        if standing["status"] != "enrolled" and code["used_at"] is not None:
+            detail = "this enrolment code has been used, and the agent was retired since; ask for another code"
+            raise conflict(detail, code="code_used")
         await connection.execute(_ENROL_AGAIN, agent.id, rights.agent_username(agent.id), user_id, now)
         return str(standing["name"])
     for _ in range(_RACES_MAX):
         taken = {row["name"] for row in await connection.fetch(_NAMES, project_id, agent.id)}
-        name = free_name(wanted or agent.name or agent.host or "agent", taken)
+        name = free_name(code["name"] or agent.name or agent.host or "agent", taken)
         username = rights.agent_username(agent.id)
         if affected(await connection.execute(_ADD_AGENT, agent.id, project_id, name, username, user_id, now)):
             return name

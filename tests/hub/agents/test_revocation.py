@@ -96,6 +96,21 @@ async def test_who_does_not_deliver_in_time_is_refused_and_may_enrol_again(hub: 
         assert _users(hub) == {f"agent-{agent_id}"}
 
 
+async def test_the_code_that_an_agent_has_used_does_not_take_its_retirement_back(hub: Hub) -> None:
+    async with aclosing(await hub.signed_in()) as client, aclosing(hub.client()) as anyone:
+        project_id = (await client.post("/projects", json={"name": "lab"})).json()["id"]
+        code = (await client.post("/api/v1/agents/enrolment-codes", json={"project_id": project_id})).json()["code"]
+        body = {"code": code, "agent_id": str(uuid4()), "name": "pc"}
+        for _ in range(2):
+            assert (await anyone.post("/api/v1/agents/enrol", json=body)).status_code == 200
+        path = f"/api/v1/agents/{body['agent_id']}"
+        assert (await client.post(f"{path}/retire")).status_code == 200
+        refused = await anyone.post("/api/v1/agents/enrol", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "code_used")
+        assert (await client.get(path)).json()["status"] == "retired"
+        assert (await _enrol(hub, client, project_id, body["agent_id"])).status_code == 200
+
+
 async def test_a_retired_agent_can_turn_out_to_be_compromised_but_not_the_other_way(hub: Hub) -> None:
     async with aclosing(await hub.signed_in()) as client:
         _, agent_id = await _agent(hub, client)
