@@ -66,6 +66,25 @@ _SOCKET_READINGS = {
         "columns": {"$ref": _REF.format(name="ColumnBody")},
     },
 }
+_SOCKET_ACCEPTED = {
+    "type": "object",
+    "description": "The answer to a bare post: how many of its readings are new.",
+    "required": ["status", "accepted"],
+    "properties": {"status": {"const": "accepted"}, "accepted": {"type": "integer"}},
+}
+_SOCKET_PROBLEM = {
+    "type": "object",
+    "description": "The answer to a bare post that was not stored; as an HTTP answer would have it.",
+    "required": ["status", "detail", "error", "code"],
+    "properties": {
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "detail": {"type": "string"},
+        "error": {"type": "string", "description": "The same as `detail`."},
+        "code": {"type": "string"},
+        "retry_after_s": {"type": "integer", "description": "Send it again after so long."},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+}
 _STREAM_ERROR = {
     "type": "object",
     "description": "Why the hub ends the stream.",
@@ -183,11 +202,14 @@ def _socket_channels() -> dict[str, Any]:
     said = {
         "open": _message("Open", "First: which stream this connection goes on with."),
         "readings": _message("SocketReadings", "Readings of the token's sensor, as in a post or as columns."),
+        "post": _message("SocketPost", "A post as it is; from the first message on, where no stream is opened."),
     }
     told = {
         str(struct.__struct_config__.tag): _message(struct.__name__, _title(struct.__doc__))
         for struct in _SOCKET_STRUCTS[1:5]
     }
+    told["accepted"] = _message("SocketAccepted", "How many readings of a bare post are new.")
+    told["problem"] = _message("SocketProblem", "Why a bare post was not stored.")
     return {
         "telemetry.socket.up": _http(address, "A sensor's readings over WebSocket.", said),
         "telemetry.socket.down": _http(address, "What the hub answers.", told),
@@ -265,4 +287,7 @@ def _schemas() -> dict[str, Any]:
         "LiveEvent": _LIVE_VALUE,
         "StreamError": _STREAM_ERROR,
         "SocketReadings": _SOCKET_READINGS,
+        "SocketPost": POST_BODY,
+        "SocketAccepted": _SOCKET_ACCEPTED,
+        "SocketProblem": _SOCKET_PROBLEM,
     }

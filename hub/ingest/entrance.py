@@ -1,22 +1,44 @@
-"""What a sensor's readings are checked for before they are queued, whichever way they came."""
+"""What a sensor's readings are checked for before they are queued, whichever way they came; and how a post goes in."""
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 from hub.access.identity import SensorPrincipal
 from hub.database.pool import acquire
 from hub.errors import Problem, conflict, forbidden, invalid, not_found, too_many
 from hub.ingest import posts
+from hub.ingest.arrivals import Outcome
+from hub.ingest.body import TelemetryBody, submission_of
 from hub.ingest.rates import whole_seconds
 from hub.ingest.register import SIGNALS_PER_SENSOR_MAX
 from hub.services import Services
+from shared.errors import StorageUnavailable
 
 _NEW_SIGNALS = """
 select (select count(*) from series where sensor_id = $1) as held,
        (select count(*) from unnest($2::text[]) as n (signal)
         where not exists (select from series x where x.sensor_id = $1 and x.signal = n.signal)) as new
 """
+
+
+async def take(services: Services, sensor: SensorPrincipal, body: TelemetryBody) -> Outcome:
+    """Store what a sensor posts. Returns: what became of it, after the commit. Raises: Problem, StorageUnavailable."""
+    require_own(sensor, body.sensor_id, body.project_id)
+    await require_place(services, sensor, body.run_id, body.capture_session_id)
+    submission = submission_of(body)
+    await require_signals(services, sensor.id, submission.signals)
+    require_rate(services, sensor, submission.readings)
+    outcome = services.ingest.submit(submission)
+    try:
+        async with asyncio.timeout(services.settings.ingest_post_timeout_s):
+            done = await outcome
+    except TimeoutError:
+        raise StorageUnavailable("the readings could not be stored in time", hint="send them again") from None
+    if done.set_aside:
+        await require_in_service(services, sensor.id)
+    return done
 
 
 def require_own(sensor: SensorPrincipal, sensor_id: UUID, project_id: UUID | None) -> None:

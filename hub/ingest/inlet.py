@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -44,6 +44,9 @@ RECHECK_S = 2.0
 
 GONE, REFUSED, TOO_LARGE, UNFORESEEN, TRY_AGAIN, SUPERSEDED = 1000, 1008, 1009, 1011, 1013, 4409
 """Close codes."""
+
+
+_Result = TypeVar("_Result")
 
 
 class Socket(Protocol):
@@ -109,15 +112,10 @@ class Inlet:
         work: dict[str, Coroutine[Any, Any, Ending]] = {
             "answers": self._answer(),
             "reader": self._read(),
-            "token": self._watch_token(),
+            "token": until_token_is_void(self._services, self._sensor),
             "takeover": self._watch_takeover(),
         }
-        async with asyncio.TaskGroup() as group:
-            tasks = {name: group.create_task(one, name=f"inlet {name}") for name, one in work.items()}
-            await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks.values():
-                task.cancel()
-        name, ending = next((name, task.result()) for name, task in tasks.items() if not task.cancelled())
+        name, ending = await first_of(work)
         if name != "answers":
             await self._settle()
         if ending.problem is not None:
@@ -271,16 +269,6 @@ class Inlet:
     async def _say(self, message: Said) -> None:
         await self._socket.send(stream_messages.encode(message))
 
-    async def _watch_token(self) -> Ending:
-        while True:
-            await asyncio.sleep(RECHECK_S)
-            try:
-                async with acquire(self._services.pool) as connection:
-                    if not await still_good(connection, self._sensor, self._services.now()):
-                        return Ending(REFUSED, unauthorized("the token is good no longer"))
-            except StorageUnavailable:
-                continue  # what waits to be stored says so itself
-
     async def _watch_takeover(self) -> Ending:
         await self._holder.superseded.wait()
         return Ending(SUPERSEDED, conflict("another connection has taken the stream over", code="superseded"))
@@ -302,6 +290,28 @@ class Inlet:
         for one in left:
             if not one.cancel() and not one.cancelled():
                 one.exception()  # looked at, so that nothing warns of it
+
+
+async def first_of(work: Mapping[str, Coroutine[Any, Any, _Result]]) -> tuple[str, _Result]:
+    """What ends first of what a connection is doing, by its name; the rest is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = {name: group.create_task(one, name=f"inlet {name}") for name, one in work.items()}
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks.values():
+            task.cancel()
+    return next((name, task.result()) for name, task in tasks.items() if not task.cancelled())
+
+
+async def until_token_is_void(services: Services, sensor: SensorPrincipal) -> Ending:
+    """Ends with the token; looked at every `RECHECK_S`."""
+    while True:
+        await asyncio.sleep(RECHECK_S)
+        try:
+            async with acquire(services.pool) as connection:
+                if not await still_good(connection, sensor, services.now()):
+                    return Ending(REFUSED, unauthorized("the token is good no longer"))
+        except StorageUnavailable:
+            continue  # what waits to be stored says so itself
 
 
 def _is_settled(one: _Waiting) -> bool:

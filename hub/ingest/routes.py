@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -11,9 +10,8 @@ from pydantic import BaseModel
 from hub.access.identity import CurrentSensor
 from hub.access.rules import SENSOR, rule
 from hub.ingest import entrance
-from hub.ingest.body import READINGS_MAX, decode_body, submission_of
+from hub.ingest.body import READINGS_MAX, decode_body
 from hub.services import CurrentServices
-from shared.errors import StorageUnavailable
 
 router = APIRouter(prefix="/api/v1", tags=["telemetry"])
 
@@ -66,18 +64,5 @@ class Accepted(BaseModel):
 )
 async def post_telemetry(services: CurrentServices, sensor: CurrentSensor, request: Request) -> Accepted:
     """Store readings of the token's sensor. A repeat is accepted and stored once; answered after the commit."""
-    body = decode_body(await request.body())
-    entrance.require_own(sensor, body.sensor_id, body.project_id)
-    await entrance.require_place(services, sensor, body.run_id, body.capture_session_id)
-    submission = submission_of(body)
-    await entrance.require_signals(services, sensor.id, submission.signals)
-    entrance.require_rate(services, sensor, submission.readings)
-    outcome = services.ingest.submit(submission)
-    try:
-        async with asyncio.timeout(services.settings.ingest_post_timeout_s):
-            done = await outcome
-    except TimeoutError:
-        raise StorageUnavailable("the readings could not be stored in time", hint="send them again") from None
-    if done.set_aside:
-        await entrance.require_in_service(services, sensor.id)
+    done = await entrance.take(services, sensor, decode_body(await request.body()))
     return Accepted(accepted=done.new)

@@ -119,6 +119,8 @@ def problem_object(problem: Problem) -> dict[str, Any]:
         "error": problem.detail,
         "code": problem.code,
     }
+    if (retry_after := problem.headers.get("Retry-After")) is not None:
+        told["retry_after_s"] = int(retry_after)
     if problem.fields:
         told["errors"] = [{"field": field.field, "message": field.message} for field in problem.fields]
     return told

@@ -1,15 +1,16 @@
-"""`GET /api/v1/telemetry/ws`: a sensor's readings over WebSocket, numbered and acknowledged.
+"""`GET /api/v1/telemetry/ws`: a sensor's readings over WebSocket, numbered and acknowledged, or as bare posts.
 
-The token comes in the Authorization header, as `access_token` in the query, or in the first message; cookies count for
-nothing, so that no page elsewhere can make a browser send. A wrong one in the request is answered with 401 before the
-connection is one.
+The first message decides which (`hub.ingest.inlet`, `hub.ingest.bare_posts`). The token comes in the Authorization
+header, as `access_token` in the query, or in the message that opens a stream; cookies count for nothing, so that no
+page elsewhere can make a browser send. A wrong one in the request is answered with 401 before the connection is one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Annotated
+from collections.abc import Coroutine
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -19,6 +20,7 @@ from hub.access.identity import SensorPrincipal, bearer_token
 from hub.database.pool import transaction
 from hub.errors import Problem, problem_of, unauthorized
 from hub.ingest import entrance, stream_messages
+from hub.ingest.bare_posts import BarePosts, is_bare_post
 from hub.ingest.body import READINGS_MAX
 from hub.ingest.inlet import (
     MESSAGES_MAX,
@@ -29,6 +31,8 @@ from hub.ingest.inlet import (
     Ending,
     Inlet,
     first_message,
+    first_of,
+    until_token_is_void,
 )
 from hub.ingest.stream_messages import Error, Open, Ready, Window, problem_object
 from hub.ingest.streams import open_stream
@@ -90,19 +94,20 @@ async def receive_telemetry(
         sensor = await _sensor(services, token) if token else None
         await websocket.accept()
         socket = ClientSocket(websocket)
-        ending = await _serve(services, socket, sensor)
+        ending = await _serve(services, socket, sensor, token)
         if ending.problem is not None:
             log.info("event=inlet_closed code=%d reason=%r", ending.code, ending.problem.detail)
         await socket.close(ending.code)
 
 
-async def _serve(services: Services, socket: ClientSocket, sensor: SensorPrincipal | None) -> Ending:
+async def _serve(services: Services, socket: ClientSocket, sensor: SensorPrincipal | None, token: str) -> Ending:
     try:
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
-            content = await socket.receive()
-        if content is None:
-            return Ending(REFUSED)
-        message = first_message(content)
+        first = await _first(services, socket, sensor)
+        if isinstance(first, Ending):
+            return first
+        if is_bare_post(first):
+            return await BarePosts(services, socket, sensor, token).run(first)
+        message = first_message(first)
         if message.access_token is not None:
             sensor = await _sensor(services, message.access_token)
         if sensor is None:
@@ -113,6 +118,23 @@ async def _serve(services: Services, socket: ClientSocket, sensor: SensorPrincip
         if ending.problem is not None:
             await socket.send(stream_messages.encode(Error(problem_object(ending.problem))))
         return ending
+
+
+async def _first(services: Services, socket: ClientSocket, sensor: SensorPrincipal | None) -> bytes | Ending:
+    """The first message, or why none comes. Who has brought a token may take his time. Raises: TimeoutError."""
+    found: bytes | Ending | None
+    if sensor is None:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            found = await socket.receive()
+    else:
+        work: dict[str, Coroutine[Any, Any, bytes | Ending | None]] = {
+            "first message": socket.receive(),
+            "token": until_token_is_void(services, sensor),
+        }
+        _, found = await first_of(work)
+    if isinstance(found, Ending) and found.problem is not None:
+        raise found.problem
+    return Ending(REFUSED) if found is None else found
 
 
 async def _follow(services: Services, socket: ClientSocket, sensor: SensorPrincipal, message: Open) -> Ending:
