@@ -50,8 +50,16 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(EventFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").addFilter(_without_queries)
     if level == "info":  # else two lines for each of a dozen jobs, some of them every second
         logging.getLogger("apscheduler").setLevel(logging.WARNING)
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    """Cut queries off, where tokens may stand: the server writes down the address of each WebSocket."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(one.partition("?")[0] if isinstance(one, str) else one for one in record.args)
+    return True
 
 
 def _ids() -> tuple[tuple[str, str], tuple[str, str]]:
