@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
+from hub.configuration import ENVIRONMENT_PREFIX
 from labrelay.up import secret_files
 from labrelay.up.certificates import ServerCertificate
 from labrelay.up.child import ChildSpec
@@ -80,6 +84,18 @@ def prepare(data: DataDir, address: Address, database_url: str, broker: Broker, 
     )
 
 
+def is_local(address: Address, environment: Mapping[str, str]) -> bool:
+    """Whether only this machine reaches the hub: it listens on loopback, and the environment names no way around."""
+    said = {name.upper(): value for name, value in environment.items()}
+    if any(f"{ENVIRONMENT_PREFIX}{way}" in said for way in ("PUBLIC_URL", "TRUSTED_PROXIES")):
+        return False
+    host = said.get(f"{ENVIRONMENT_PREFIX}HOST", address.host)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def labrelay(*arguments: str) -> tuple[str, ...]:
     """A `labrelay` command line that does not depend on PATH."""
     return (sys.executable, "-m", "labrelay", *arguments)
@@ -105,6 +121,7 @@ def _settings(
         "secret_key_file": str(data.root / "secret-key"),
         "admin_username": ADMIN,
         "admin_password_file": str(data.admin_password),
+        "registration": "open" if is_local(address, os.environ) else "closed",
         "artifacts_dir": str(data.root / "artifacts"),
         "mqtt_host": "127.0.0.1",
         "mqtt_port": broker.port,

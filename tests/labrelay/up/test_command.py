@@ -112,6 +112,20 @@ def test_killed_it_leaves_no_server_and_starts_again_at_once(machine: Machine) -
     soon(machine.nothing_left, "no server is left", 40)
 
 
+def test_anyone_on_this_machine_may_register_unless_the_operator_says_otherwise(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = {"username": "ann", "email": "ann@example.org", "password": "Password1"}
+    machine.start("--no-demo", "--no-mosquitto")
+    assert httpx.post(f"http://127.0.0.1:{machine.port}/auth/register", json=person, timeout=20).status_code == 201
+    machine.end()
+    monkeypatch.setenv("LABRELAY_HUB_REGISTRATION", "closed")
+    machine.start("--no-demo", "--no-mosquitto")
+    other = person | {"username": "bob", "email": "bob@example.org"}
+    refused = httpx.post(f"http://127.0.0.1:{machine.port}/auth/register", json=other, timeout=20)
+    assert (refused.status_code, refused.json()["code"]) == (403, "registration_closed")
+
+
 def test_a_second_one_is_refused_and_told_of_the_first(machine: Machine) -> None:
     machine.start("--no-demo")
     assert machine.process is not None
