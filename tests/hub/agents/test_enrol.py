@@ -91,6 +91,21 @@ async def test_unknown_and_expired_codes_are_told_apart(hub: Hub) -> None:
     assert (await _enrol(hub, new_code(None), str(uuid4()))).status_code == 401
 
 
+async def test_a_code_is_of_the_project_that_body_and_query_name(hub: Hub) -> None:
+    async with aclosing(await hub.signed_in()) as client:
+        project, other, path = await _project(client), await _project(client), "/api/v1/agents/enrolment-codes"
+        made = await client.post(path, params={"project_id": project}, json={})
+        assert (made.status_code, made.json()["project_id"]) == (201, project)
+        for query, body in (({"project_id": other}, {"project_id": project}), ({}, {})):
+            refused = await client.post(path, params=query, json=body)
+            assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "project_id"), query
+        enrolment = {"code": made.json()["code"], "agent_id": str(uuid4())}
+        elsewhere = await client.post("/api/v1/agents/enrol", params={"project_id": other}, json=enrolment)
+        assert (elsewhere.status_code, (await client.get("/api/v1/agents")).json()["total"]) == (404, 0)
+        there = await client.post("/api/v1/agents/enrol", params={"project_id": project}, json=enrolment)
+        assert (there.status_code, there.json()["project_id"]) == (200, project)
+
+
 async def test_guessing_is_slowed_down(hub: Hub) -> None:
     answers = [(await _enrol(hub, new_code(None), str(uuid4()))).status_code for _ in range(12)]
     assert answers[:3] == [401, 401, 401]
