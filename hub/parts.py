@@ -96,7 +96,7 @@ def build(settings: HubSettings, metrics: Metrics) -> Parts:
     live_lane = LiveLane(settings, storage.pool, services.live, broker, clock)
     services.configurator.on_change(live_lane.forget)
     broker.handle("data", Subscriber(services.ingest, storage, metrics).receive)
-    claims = ClaimCheck(storage, clock)
+    claims = ClaimCheck(storage, clock, services.ingest.acknowledger.tell_incarnation)
 
     async def receive_state(message: UpMessage) -> None:
         await services.presence.receive(message)

@@ -71,18 +71,25 @@ class Acknowledger:
     def tell(self, incarnation: UUID, answers: Iterable[BatchAnswer]) -> None:
         """Queue answers that hold for this incarnation of the database."""
         for answer in answers:
-            pending = self._pending.get(answer.agent_id)
-            if pending is None or pending.incarnation != incarnation:
-                if pending is None and len(self._pending) >= AGENTS_MAX:
-                    self.dropped += 1
-                    continue
-                pending = self._pending[answer.agent_id] = _Pending(incarnation)
-            if len(pending.answers) >= ANSWERS_PER_AGENT_MAX:
+            pending = self._pending_of(answer.agent_id, incarnation)
+            if pending is None or len(pending.answers) >= ANSWERS_PER_AGENT_MAX:
                 self.dropped += 1
                 continue
             pending.answers.append(answer)
-        if self._pending:
-            self._filled.set()
+
+    def tell_incarnation(self, agent_id: UUID, incarnation: UUID) -> None:
+        """Queue word of the incarnation in force, with no answer to any batch."""
+        self._pending_of(agent_id, incarnation)
+
+    def _pending_of(self, agent_id: UUID, incarnation: UUID) -> _Pending | None:
+        """What waits for the agent in this incarnation; None where too many agents wait."""
+        pending = self._pending.get(agent_id)
+        if pending is None or pending.incarnation != incarnation:
+            if pending is None and len(self._pending) >= AGENTS_MAX:
+                return None
+            pending = self._pending[agent_id] = _Pending(incarnation)
+        self._filled.set()
+        return pending
 
     async def run(self) -> None:
         """Send until cancelled."""

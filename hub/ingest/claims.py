@@ -7,6 +7,8 @@ it lacks one batch of those, the incarnation is drawn anew and all agents offer 
 
 Invariants
     * A claim counts for the incarnation that it names only. So one restore is noticed once, whoever says it first.
+    * An agent that names another incarnation than the one in force is told of that, since one that takes no readings
+      just now gets no acknowledgement that would say so.
     * An agent can bring the incarnation down at most once in `REDRAW_EVERY_S`, lest a broken one keep all others busy.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from uuid import UUID
 
 from hub.broker.lanes import UpMessage
@@ -44,11 +47,16 @@ where o.first <= c.last and exists (select 1 from agents where id = $1)
 
 
 class ClaimCheck:
-    """Compares agents' claims with the ledger, after each new connection to the database."""
+    """Compares agents' claims with the ledger, after each new connection to the database.
 
-    def __init__(self, storage: Storage, clock: Clock) -> None:
+    Args:
+        tell: which incarnation is in force, to an agent that has heard of another one.
+    """
+
+    def __init__(self, storage: Storage, clock: Clock, tell: Callable[[UUID, UUID], None]) -> None:
         self._storage = storage
         self._clock = clock
+        self._tell = tell
         self._waiting: dict[UUID, State] = {}
         self._checked: dict[UUID, int] = {}
         self._redrawn_s: dict[UUID, float] = {}
@@ -60,7 +68,7 @@ class ClaimCheck:
             state = messages.decode(message.payload, State)
         except WireError:
             return  # counted by presence
-        if state.acknowledged and len(self._waiting) < AGENTS_MAX:
+        if state.incarnation and state.status == "online" and len(self._waiting) < AGENTS_MAX:
             if self._checked.get(message.agent_id) == self._storage.connects:
                 return
             self._waiting[message.agent_id] = state
@@ -83,6 +91,8 @@ class ClaimCheck:
     async def _check(self, agent_id: UUID, state: State) -> None:
         connects, incarnation = self._storage.connects, self._storage.incarnation
         if state.incarnation != str(incarnation):
+            if await _is_known(self._storage.pool, agent_id):
+                self._tell(agent_id, incarnation)
             return
         missing = await missing_of(self._storage.pool, agent_id, state.acknowledged)
         if not missing:
@@ -108,6 +118,13 @@ async def missing_of(pool: Pool, agent_id: UUID, claims: list[EpochRange]) -> in
             [one.last for one in sound],
         )
     return missing
+
+
+async def _is_known(pool: Pool, agent_id: UUID) -> bool:
+    """Whether this database knows the agent: one that enrolled after the backup would offer all to be refused."""
+    async with acquire(pool) as connection:
+        found: bool = await connection.fetchval("select exists (select 1 from agents where id = $1)", agent_id)
+    return found
 
 
 def _is_epoch(text: str) -> bool:

@@ -65,6 +65,10 @@ async def agent_id(storage: Storage) -> UUID:
     return agent
 
 
+def nobody(agent_id: UUID, incarnation: UUID) -> None:
+    """Nobody who is told is looked at."""
+
+
 def claims(storage: Storage, *ranges: tuple[int, int], incarnation: str | None = None) -> State:
     named = str(storage.incarnation) if incarnation is None else incarnation
     acknowledged = [EpochRange(EPOCH.hex(), first, last) for first, last in ranges]
@@ -93,7 +97,7 @@ async def test_a_ledger_that_lacks_an_acknowledged_batch_makes_it_another_databa
     storage: Storage, agent_id: UUID
 ) -> None:
     before = storage.incarnation
-    await say(ClaimCheck(storage, ManualClock()), agent_id, claims(storage, (1, SEQS + 1)))
+    await say(ClaimCheck(storage, ManualClock(), nobody), agent_id, claims(storage, (1, SEQS + 1)))
     async with asyncio.timeout(20):
         while not storage.is_ready or storage.error or _incarnation(storage) in (None, before):
             await asyncio.sleep(0.02)
@@ -101,15 +105,32 @@ async def test_a_ledger_that_lacks_an_acknowledged_batch_makes_it_another_databa
 
 async def test_claims_that_hold_or_are_of_another_database_change_nothing(storage: Storage, agent_id: UUID) -> None:
     before = storage.incarnation
-    check = ClaimCheck(storage, ManualClock())
+    check = ClaimCheck(storage, ManualClock(), nobody)
     await say(check, agent_id, claims(storage, (1, SEQS + 9), incarnation=str(uuid4())))
     await say(check, agent_id, claims(storage, (1, SEQS)))
     assert storage.incarnation == before
 
 
+async def test_an_agent_is_told_of_another_incarnation_until_it_names_that(storage: Storage, agent_id: UUID) -> None:
+    told: list[tuple[UUID, UUID]] = []
+    check = ClaimCheck(storage, ManualClock(), lambda agent, incarnation: told.append((agent, incarnation)))
+    old = str(uuid4())
+    await say(check, agent_id, claims(storage, incarnation=old))
+    await say(check, agent_id, claims(storage, (1, SEQS), incarnation=old))
+    assert told == [(agent_id, storage.incarnation)] * 2
+    for state in (
+        claims(storage),
+        claims(storage, incarnation=""),  # it was never told of any
+        State("offline", "1" * 32, incarnation=old),
+    ):
+        await say(check, agent_id, state)
+    await say(check, uuid4(), claims(storage, incarnation=old))  # enrolled after the backup
+    assert len(told) == 2
+
+
 async def test_an_agent_is_not_believed_all_the_time(storage: Storage, agent_id: UUID) -> None:
     clock = ManualClock()
-    check = ClaimCheck(storage, clock)
+    check = ClaimCheck(storage, clock, nobody)
     seen = [storage.incarnation]
     for pause_s in (0.0, 1.0, REDRAW_EVERY_S):
         clock.advance_s(pause_s)
