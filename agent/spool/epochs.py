@@ -64,9 +64,10 @@ class Epochs:
         self._db.execute(sql, (last_seq, taken_through_us, ref))
 
     def advance(self, ref: int, seq: int, taken_through_us: int) -> None:
-        """Remember that a run has come at least so far."""
-        sql = "UPDATE epochs SET last_seq = max(last_seq, ?), taken_through_us = max(taken_through_us, ?) WHERE ref = ?"
-        self._db.execute(sql, (seq, taken_through_us, ref))
+        """Remember that a run has come at least so far. Its last batch says until when: a clock that was ahead may have
+        been set back before it."""
+        sql = "UPDATE epochs SET last_seq = ?, taken_through_us = ? WHERE ref = ? AND last_seq < ?"
+        self._db.execute(sql, (seq, taken_through_us, ref, seq))
 
     def forget(self, running_ref: int) -> None:
         """Drop the rows of runs of which nothing is held any more."""

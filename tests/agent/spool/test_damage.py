@@ -163,6 +163,21 @@ def test_the_downtime_follows_the_last_run_though_the_damage_took_the_order_of_r
     assert (downtime.from_us, downtime.to_us) == (BEGIN_US + 9_000, BEGIN_US + 60_000_000)
 
 
+@pytest.mark.parametrize("table", ["epochs", "requests"])
+def test_the_downtime_follows_the_last_batch_though_the_clock_was_ahead_before_it(tmp_path: Path, table: str) -> None:
+    spool = open_spool(tmp_path)
+    spool.append([batch(10_000_000, 10)])  # hours ahead
+    spool.append([batch(0, 10, segment=2)])
+    spool.close()
+    overwrite_table(tmp_path, table)
+    spool = open_spool(tmp_path, clock=ManualClock(BEGIN_US + 60_000_000))
+    with contextlib.suppress(SpoolDamaged):  # found while tidying up, else while opening
+        spool.flush()
+    spool.close()
+    [downtime, *_] = gaps(tmp_path, "downtime")
+    assert (downtime.from_us, downtime.to_us) == (BEGIN_US + 9_000, BEGIN_US + 60_000_000)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_spool_with_trashed_pages_is_moved_aside_and_what_is_readable_goes_on(tmp_path: Path, seed: int) -> None:
     fill(tmp_path)
