@@ -22,6 +22,7 @@ from shared.columns import READINGS_MAX
 from shared.readings import Columns
 
 THINNED_AT_ONCE = 16
+LOOKED_AT = 64
 LEVEL_GOOD_FOR = 16
 """So often the fullest level is thinned before all are weighed again, for which all rows are read."""
 
@@ -83,15 +84,25 @@ class Thinner:
                 self._level_good_for = LEVEL_GOOD_FOR
                 self._after_id.pop(self._level, None)
             self._level_good_for -= 1
-            after_id = self._after_id.get(self._level, 0)
-            rows = self._store.oldest(
-                Standing.PENDING, 4 * THINNED_AT_ONCE, after_id=after_id, data_only=True, thinned=self._level
-            )
-            free = [row for row in rows if row.readings and not held(row.id)]
+            free = self._free(held)
             if free:
                 return [row for row in free if row.epoch_ref == free[0].epoch_ref][:THINNED_AT_ONCE]
             self._level_good_for = 0
         return []
+
+    def _free(self, held: Callable[[int], bool]) -> list[Row]:
+        """The oldest of the level that are not in flight: enough of them, where there are. A whole window may be."""
+        free: list[Row] = []
+        after_id = self._after_id.get(self._level, 0)
+        while len(free) < THINNED_AT_ONCE:
+            rows = self._store.oldest(
+                Standing.PENDING, LOOKED_AT, after_id=after_id, data_only=True, thinned=self._level
+            )
+            free += [row for row in rows if row.readings and not held(row.id)]
+            if len(rows) < LOOKED_AT:
+                break
+            after_id = rows[-1].id
+        return free
 
     def _halved(self, parts: Sequence[tuple[Row, Readings]]) -> tuple[list[PendingBatch], Counter[int]]:
         """At most as many batches as there were, and the readings lost of each series."""

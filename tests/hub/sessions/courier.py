@@ -19,6 +19,7 @@ from shared import wire
 from shared.records import ClockRecord, Dictionary, Gap, Opening, Record, SeriesEntry
 from tests.hub.ingest.conftest import columns
 from tests.hub.sessions.conftest import Lab
+from tests.hub.sessions.model import Stretch
 
 UNCERTAINTY_US = 500_000
 BLIND_US = 40 * 365 * 86_400_000_000
@@ -28,22 +29,6 @@ _IS_KNOWN = """
 select exists (select from ledger l join epochs e on e.id = l.epoch_id
                where e.epoch = $1 and l.seq = $2 and l.checksum = $3)
 """
-
-
-@dataclass
-class Stretch:
-    """A clock segment.
-
-    Attributes:
-        offset_us: what is right is the clock's time plus this.
-        correction_us: what the hub has to add; None where it cannot know.
-        step_us: by how much the clock was stepped as it began.
-    """
-
-    number: int
-    offset_us: int
-    correction_us: int | None
-    step_us: int = 0
 
 
 @dataclass
@@ -77,6 +62,8 @@ class Courier:
     seq: int = 0
     stretch: Stretch = field(default_factory=lambda: Stretch(0, 0, 0))
     is_measured: bool = False
+    through_us: int = 0
+    """By the clock of its segment, all up to then was taken."""
 
     @property
     def is_blind(self) -> bool:
@@ -100,14 +87,16 @@ class Courier:
         await self.start("measured", 0)
 
     async def start(self, kind: str, offset_us: int) -> None:
-        """A new process, which says what the one before it had written last."""
+        """A new process, which says what the one before it had written last, and since when nobody sampled."""
         previous, last = (self.epochs[-1].hex(), self.seq) if self.epochs else ("", 0)
         self.epochs.append(os.urandom(16))
         self.seq, self.is_measured = 0, False
         offset_us = BLIND_US if kind == "blind" else offset_us
         self.stretch = Stretch(1, offset_us, 0)
-        names = Dictionary([SeriesEntry(ref, name) for ref, name in enumerate(self.sensors, start=1)])
-        await self.tell(Opening(self.clock_us, previous, last, "1", "host"), names)
+        await self.tell(Opening(self.clock_us, previous, last, "1", "host"))
+        if previous:
+            await self.tell(Gap("downtime", self.through_us, max(self.clock_us, self.through_us)))
+        await self.tell(Dictionary([SeriesEntry(ref, name) for ref, name in enumerate(self.sensors, start=1)]))
         await self._open(kind)
 
     async def step_clock(self, kind: str, offset_us: int) -> None:
@@ -128,8 +117,9 @@ class Courier:
         else:
             await self.tell(self._clock_record("none"))
             own.correction_us = exact if kind == "derived" else None
+        begun = self.take({})
         if kind != "blind":
-            await self.deliver(self.take({}))
+            await self.deliver(begun)
 
     def _clock_record(self, source: str) -> ClockRecord:
         offset_us = self.stretch.offset_us if source == "hub" else 0
@@ -137,8 +127,10 @@ class Courier:
         at_us, step_us = self.clock_us, self.stretch.step_us
         if source == "hub":
             return ClockRecord(self.stretch.number, at_us, offset_us, uncertainty_us, at_us, step_us, "hub")
-        kind = "system" if source == "system" else "none"
-        return ClockRecord(self.stretch.number, at_us, 0, uncertainty_us, at_us, step_us, kind)
+        vouched = source == "system"
+        return ClockRecord(
+            self.stretch.number, at_us, 0, uncertainty_us, at_us, step_us, "system" if vouched else "none"
+        )
 
     def take(self, samples: Mapping[str, Sequence[tuple[int, float]]]) -> Batch:
         """Write a batch, which says that all up to now was taken, and keep it."""
@@ -150,6 +142,7 @@ class Courier:
         )
         batch = Batch(self._sealed(body, self.clock_us), self.stretch, samples, len(self.epochs) - 1)
         self.kept.append(batch)
+        self.through_us = self.clock_us
         return batch
 
     def can_arrive(self, batch: Batch) -> bool:
@@ -167,15 +160,16 @@ class Courier:
         """There is no room for a batch that is kept; a gap record says so."""
         self.kept.remove(batch)
         counts = [(ref, len(batch.samples.get(name, ()))) for ref, name in enumerate(self.sensors, start=1)]
-        times = [at_us for some in batch.samples.values() for at_us, _ in some] or [self.clock_us]
-        identity = (self.epochs[batch.epoch].hex(), batch.arrival.header.seq, batch.arrival.header.seq)
+        header, epoch = batch.arrival.header, self.epochs[batch.epoch].hex()
+        times = [at_us for some in batch.samples.values() for at_us, _ in some] or [header.taken_through_us]
         gap = Gap(
             "quota_thin" if cause == "quota_thin" else "quota_oldest",
             min(times),
             max(times),
             sum(count for _, count in counts),
             [(ref, count) for ref, count in counts if count],
-            [identity],
+            [(epoch, header.seq, header.seq)],
+            (epoch, header.clock_segment),
         )
         await self.tell(gap)
         return gap

@@ -79,14 +79,50 @@ class Aside:
     reason: str
 
 
+@dataclass
+class Stretch:
+    """A clock segment.
+
+    Attributes:
+        number: within its process.
+        offset_us: what is right is the clock's time plus this.
+        correction_us: what the hub has to add; None where it cannot know.
+        step_us: by how much the clock was stepped as it began.
+    """
+
+    number: int
+    offset_us: int
+    correction_us: int | None
+    step_us: int = 0
+
+    def placed_us(self, at_us: int) -> int:
+        """A time by this clock as the hub has it."""
+        return at_us + (self.correction_us or 0)
+
+
 @dataclass(frozen=True)
 class Loss:
-    """A gap record: readings by sensor that never come, None where nobody can say how many."""
+    """A gap record: readings by sensor that never come, None where nobody can say how many.
+
+    Attributes:
+        begun: by which clock it begins.
+        ended: by which it ends, which is another one where a process had died.
+    """
 
     cause: str
-    from_us: int
-    to_us: int
+    clock_from_us: int
+    clock_to_us: int
     counts: Mapping[str, int] | None
+    begun: Stretch
+    ended: Stretch
+
+    @property
+    def from_us(self) -> int:
+        return self.begun.placed_us(self.clock_from_us)
+
+    @property
+    def to_us(self) -> int:
+        return max(self.from_us, self.ended.placed_us(self.clock_to_us))
 
 
 @dataclass
@@ -171,7 +207,7 @@ class Model:
         again = [one for by, one in self.repeats if (one.sensor, by) == (sensor, way)]
         aside = Counter(one.reason for one in self._within(session, sensor, way, self.asides) if one.reason != UNPLACED)
         aside["discarded"] = len(self._within(session, sensor, way, self.discarded))
-        counts = {
+        counts: dict[str, Any] = {
             "stored": len(own),
             "held": sum(not session.counts(one) for one in own),
             "repeated": sum(self.session_of(one) == number for one in again),

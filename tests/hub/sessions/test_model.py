@@ -42,7 +42,7 @@ STEP = st.one_of(
     _step("once more", PLACE),
     _step("again", st.sampled_from(["agents", "posts"]), SENSOR, PLACE, st.integers(1, 4), st.booleans()),
     _step("lose", PLACE, st.sampled_from(["quota_oldest", "quota_thin"])),
-    _step("pause", st.sampled_from(["blocked", "downtime", "overflow"]), st.integers(1, 60), SOME_SENSORS),
+    _step("pause", st.sampled_from(["blocked", "overflow"]), st.integers(1, 60), SOME_SENSORS),
     _step("clock", CLOCKS, OFFSETS_US),
     _step("restart", st.sampled_from(["measured", "vouched", "blind"]), OFFSETS_US),
     _step("post", SENSOR, TIMES, st.none() | PLACE),
