@@ -54,10 +54,9 @@ async def add_profile(changes: CurrentChanges, user: CurrentUser, sensor_id: UUI
     async def create(change: Change) -> ProfileView:
         await store.lock_catalogue(change.connection)
         sensor = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
-        if body.sensor_id not in (None, sensor_id):
-            raise invalid("sensor_id", "is not the path's")
-        if body.project_id not in (None, sensor["project_id"]):
-            raise invalid("project_id", "is not the sensor's")
+        body.require_own(user.id, sensor_id, sensor["project_id"])
+        if body.status not in (None, ProfileStatus.DRAFT):
+            raise invalid("status", "a profile begins as a draft; an owner publishes it by POST …/{id}/publish")
         profile_id = await profiles.add(
             change.connection,
             sensor_id,

@@ -25,7 +25,7 @@ from hub.sensors.history_routes import router as history_router
 from hub.sensors.limit_routes import router as limit_router
 from hub.sensors.participation import removable_from
 from hub.sensors.profile_routes import router as profile_router
-from hub.sensors.rules import ConnectionStatus, SensorStatus, connection_status
+from hub.sensors.rules import ConnectionStatus, ProfileStatus, SensorStatus, connection_status
 from hub.sensors.store import SensorFilter
 from hub.sensors.tokens import PREVIEW_LENGTH, KeptSensor
 from hub.sensors.views import (
@@ -117,7 +117,7 @@ async def add_sensor(
             change.now,
         )
         if body.conversion_profile is not None:
-            await _publish_first(change, user, sensor_id, primary, body.conversion_profile)
+            await _add_first(change, user, sensor_id, primary, body.conversion_profile)
         view = view_sensor(services, await find_sensor(change.connection, user, sensor_id))
         change.record(sensor_event(PublicEvent.SENSOR_REGISTERED, view))
         return SensorWithToken(sensor=view, token=token)
@@ -222,8 +222,11 @@ async def remove_project(changes: CurrentChanges, user: CurrentUser, sensor_id: 
         change.record(shared_event("sensor.unshared", row, other_id))
 
 
-async def _publish_first(change: Change, user: User, sensor_id: UUID, project_id: UUID, body: NewProfile) -> None:
-    """The profile that a sensor is made with is in force at once, as no reading can depend on it yet."""
+async def _add_first(change: Change, user: User, sensor_id: UUID, project_id: UUID, body: NewProfile) -> None:
+    """The profile that a sensor is made with is in force at once, as no reading can depend on it yet, or a draft."""
+    body.require_own(user.id, sensor_id, project_id, within="conversion_profile.")
+    if body.status not in (None, ProfileStatus.DRAFT, ProfileStatus.ACTIVE):
+        raise invalid("conversion_profile.status", "is active, or draft")
     connection = change.connection
     profile_id = await profiles.add(
         connection,
@@ -239,6 +242,8 @@ async def _publish_first(change: Change, user: User, sensor_id: UUID, project_id
     draft = await profiles.one(connection, profile_id, sensor_id)
     assert draft is not None
     change.record(profile_event("conversion_profile.created", draft, project_id))
+    if body.status is ProfileStatus.DRAFT:
+        return
     published = await profiles.publish(connection, draft, published_by=user.id, valid_from=None, now=change.now)
     for event in await publication_events(connection, published, project_id):
         change.record(event)

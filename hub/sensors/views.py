@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
+from hub.errors import invalid
 from hub.fields import Body, Name, Text, storable
 from hub.sensors.rules import ConnectionStatus, ProfileKind, ProfileStatus, SensorStatus, connection_status
 from hub.sensors.store import Row, SensorFields
@@ -32,8 +33,27 @@ class NewProfile(Body):
     payload: dict[str, Any]
     valid_from: Moment | None = Field(None, description="From when it is in force once published.")
     valid_to: Moment | None = None
+    status: ProfileStatus | None = Field(
+        None, description="`draft`, if given; of a sensor's first profile, made with it: `draft`, else it is `active`."
+    )
+    created_by: UUID | None = Field(None, description="Yourself, if given.")
     sensor_id: UUID | None = Field(None, description="The path's, if given.")
     project_id: UUID | None = Field(None, description="The sensor's, if given.")
+
+    def require_own(self, creator_id: UUID, sensor_id: UUID, project_id: UUID, *, within: str = "") -> None:
+        """See that what is repeated here is so.
+
+        Args:
+            within: what stands before the names of the fields.
+
+        Raises: Problem 422.
+        """
+        if self.created_by not in (None, creator_id):
+            raise invalid(f"{within}created_by", "is whoever asks")
+        if self.sensor_id not in (None, sensor_id):
+            raise invalid(f"{within}sensor_id", "is not the sensor's")
+        if self.project_id not in (None, project_id):
+            raise invalid(f"{within}project_id", "is not the sensor's")
 
     @model_validator(mode="after")
     def _fits(self) -> NewProfile:

@@ -132,3 +132,38 @@ async def test_a_deprecated_profile_holds_no_longer_and_is_never_published_again
     listed = (await client.get(f"{sensor}/conversion-profiles")).json()["conversion_profiles"]
     ended = {one["version"]: one["valid_to"] is not None for one in listed}
     assert ended == {"1": True, "2": False, "3": False}
+
+
+async def test_a_profile_may_be_posted_with_the_fields_that_it_will_have(hub: Hub) -> None:
+    client = await hub.signed_in()
+    sensor = await a_sensor(client)
+    shown = (await client.get(sensor)).json()
+    user = (await client.get("/auth/me")).json()
+    own = {"status": "draft", "created_by": user["id"], "sensor_id": shown["id"], "project_id": shown["project_id"]}
+    made = await draft(client, sensor, "1", **own)
+    assert {name: made[name] for name in ("status", "created_by", "sensor_id")} == {
+        "status": "draft", "created_by": user["id"], "sensor_id": shown["id"],
+    }  # fmt: skip
+    wrong = dict.fromkeys(("created_by", "sensor_id", "project_id"), "0190e2b4-0000-7000-8000-000000000000")
+    for name, value in [*wrong.items(), ("status", "active"), ("status", "deprecated"), ("status", "new")]:
+        body = {"version": "2", **LINEAR, **own, name: value}
+        refused = await client.post(f"{sensor}/conversion-profiles", json=body)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, name)
+    assert await statuses(client, sensor) == {"1": "draft"}
+
+
+async def test_the_profile_that_a_sensor_is_made_with_is_active_unless_it_is_to_be_a_draft(hub: Hub) -> None:
+    client = await hub.signed_in()
+    project, user = await new_project(client), (await client.get("/auth/me")).json()
+    for status, becomes in ((None, "active"), ("active", "active"), ("draft", "draft")):
+        profile = {"version": "1", **LINEAR, "status": status, "created_by": user["id"], "project_id": project}
+        made = await new_sensor(client, project, name=f"to be {status}", conversion_profile=profile)
+        assert await statuses(client, f"{SENSORS}/{made['sensor']['id']}") == {"1": becomes}
+        assert (made["sensor"]["active_profile_id"] is None) == (becomes == "draft")
+    other = "0190e2b4-0000-7000-8000-000000000000"
+    for name, value in {"created_by": other, "sensor_id": other, "project_id": other, "status": "scheduled"}.items():
+        profile = {"version": "1", **LINEAR, name: value}
+        body = {"name": "refused", "project_id": project, "conversion_profile": profile}
+        refused = await client.post(SENSORS, json=body)
+        assert refused.json()["errors"][0]["field"] == f"conversion_profile.{name}", refused.text
+    assert (await client.get(SENSORS)).json()["total"] == 3
