@@ -44,6 +44,8 @@ def describe_status(status: LocalStatus) -> Iterator[str]:
         yield f"  LOST    {status.lost_readings} readings that could not be written before the stop"
     for sensor, why in status.refused.items():
         yield f"  sensor {sensor} is not taken by the hub: {why}"
+    if status.unwanted_readings:
+        yield f"  {status.unwanted_readings} readings of sensors out of service were not taken since the start"
     width = max((len(device.name) for device in status.state.devices), default=0)
     for device in status.state.devices:
         yield from _device(device, width)

@@ -39,6 +39,7 @@ class LocalStatus(msgspec.Struct, frozen=True, omit_defaults=True):
         lost_readings: taken from an instrument and never committed.
         blocked: why acquisition is held up, empty if it is not.
         refused: sensors that the hub does not take, with the reason.
+        unwanted_readings: of those of them that are out of service; they were not taken.
     """
 
     written_us: int
@@ -52,6 +53,7 @@ class LocalStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     lost_readings: int = 0
     blocked: str = ""
     refused: dict[str, str] = {}
+    unwanted_readings: int = 0
 
     @property
     def running(self) -> bool:

@@ -78,14 +78,14 @@ class Binding(msgspec.Struct, frozen=True):
 
     Attributes:
         sensor: the name the agent uses.
-        sensor_id: None while `state` is not `bound`.
-        state: `bound`, `deleted` (stays deleted) or `refused` (bound per agent reached).
+        sensor_id: None where `state` is `deleted` or `refused`.
+        state: `bound`; `decommissioned`, out of service; `deleted` (stays deleted); or `refused` (bound per agent reached).
         profiles: those that hold in windows of sessions only, then those that were ever in force, oldest first.
     """
 
     sensor: str
     sensor_id: UUID | None = None
-    state: Literal["bound", "deleted", "refused"] = "bound"
+    state: Literal["bound", "decommissioned", "deleted", "refused"] = "bound"
     profiles: list[Profile] = []
 
 

@@ -78,6 +78,7 @@ class CollectorState:
         taken: readings committed since the start.
         adjusted: timestamps that were moved on because two of a series were equal.
         lost: readings that were still in memory when a stop could wait for the disk no longer.
+        unwanted: readings of sensors that are out of service, which are not taken.
         blocked: why the spool takes nothing now, empty if it does.
     """
 
@@ -85,6 +86,7 @@ class CollectorState:
     taken: int = 0
     adjusted: int = 0
     lost: int = 0
+    unwanted: int = 0
     blocked: str = ""
 
 
@@ -204,6 +206,23 @@ class Collector:
             if self._pending.readings:
                 self._commit(self._pending, self._through_us)
             self._open_segment(arrivals[0].segment)
+        columns, pending = self._wanted(arrivals), self._pending
+        pending.promised.extend(arrival.done for arrival in arrivals if arrival.done is not None)
+        if not len(columns) and not pending.readings:
+            self._keep_promises(pending)
+        if not len(columns):
+            return
+        pending.parts.append(columns)
+        pending.readings += len(columns)
+        pending.due_s = min(pending.due_s, *(arrival.due_s for arrival in arrivals))
+        newest = newest_rows(columns)
+        self._latest.update(newest)
+        self._live.offer(newest)
+        self._shown_at_s = self._clock.monotonic_s()
+        self.state = replace(self.state, waiting=pending.readings)
+
+    def _wanted(self, arrivals: list[Arrival]) -> Columns:
+        """What arrivals bring, converted; nothing of sensors that are out of service."""
         samples = [arrival.samples for arrival in arrivals]
         columns = self._converter.convert(
             _joined([self._roster.refs(a.device, a.samples.point) for a in arrivals]),
@@ -211,16 +230,11 @@ class Collector:
             _joined([part.raw for part in samples]),
             _joined([part.reason for part in samples]),
         )
-        pending = self._pending
-        pending.parts.append(columns)
-        pending.readings += len(columns)
-        pending.due_s = min(pending.due_s, *(arrival.due_s for arrival in arrivals))
-        pending.promised.extend(arrival.done for arrival in arrivals if arrival.done is not None)
-        newest = newest_rows(columns)
-        self._latest.update(newest)
-        self._live.offer(newest)
-        self._shown_at_s = self._clock.monotonic_s()
-        self.state = replace(self.state, waiting=pending.readings)
+        wanted = self._converter.in_service(columns.series)
+        if wanted.all():
+            return columns
+        self.state = replace(self.state, unwanted=self.state.unwanted + int((~wanted).sum()))
+        return columns.rows(np.flatnonzero(wanted))
 
     def _open_segment(self, segment: int) -> _Pending:
         """Go on in another clock segment; through when everything was taken is unknown by its clock."""
@@ -256,9 +270,20 @@ class Collector:
         self._appended_at_s = self._clock.monotonic_s()
         taken, lost = (0, len(columns)) if refusal else (len(columns), 0)
         before = self.state
-        self.state = CollectorState(0, before.taken + taken, before.adjusted + adjusted, before.lost + lost)
+        self.state = replace(
+            before,
+            waiting=0,
+            taken=before.taken + taken,
+            adjusted=before.adjusted + adjusted,
+            lost=before.lost + lost,
+            blocked="",
+        )
+        self._keep_promises(pending, refusal)
+
+    def _keep_promises(self, pending: _Pending, refusal: SpoolError | None = None) -> None:
         for promise in pending.promised:
             _keep(promise, refusal)
+        pending.promised.clear()
 
     def _latest_timestamps(self, segment: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The latest timestamp of every series in this clock segment; another one has a time of its own."""

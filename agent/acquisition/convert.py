@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.acquisition.profiles import Bindings, InForce, ProfileStore
 from agent.acquisition.roster import Series
@@ -30,6 +31,7 @@ class Converter:
         self._from_us = np.empty(0, np.int64)
         self._to_us = np.empty(0, np.int64)
         self._ref = np.empty(0, np.uint32)
+        self._in_service = np.empty(0, np.bool_)
         self.table = ProfileTable()
 
     @property
@@ -60,6 +62,11 @@ class Converter:
         physical, status = self.table.convert(profile, raw, status)
         return Columns(series, timestamp_us, raw, physical, status, profile)
 
+    def in_service(self, series: UInt32) -> NDArray[np.bool_]:
+        """Which references are of sensors that are to be read: bool (n,) for uint32 (n,)."""
+        self._follow_store()
+        return self._in_service[series]
+
     def take_undeclared(self) -> list[ProfileEntry]:
         """The profiles that were given a reference since the last call."""
         undeclared, self._undeclared = self._undeclared, []
@@ -86,6 +93,10 @@ class Converter:
         if self._store.current is not self._bindings:
             self._bindings = self._store.current
             self._from_us[:], self._to_us[:] = 1, 0  # nothing known
+            self._in_service = np.empty(0, np.bool_)
+        if len(self._in_service) <= len(self._series):
+            serving = (not self._bindings.is_out_of_service(one.sensor) for one in self._series)
+            self._in_service = np.array([True, *serving], np.bool_)
         missing = len(self._series) + 1 - len(self._ref)
         if missing > 0:
             self._from_us = np.append(self._from_us, np.ones(missing, np.int64))

@@ -22,6 +22,9 @@ from shared.messages import Binding, CaptureWindow, Config, Profile, decode, enc
 SINCE_EVER_US = -(1 << 63)
 FOR_EVER_US = (1 << 63) - 1
 
+OUT_OF_SERVICE = ("decommissioned", "deleted")
+"""States of sensors that are not read any more: nothing of them can become a reading."""
+
 _log = event_log("profiles")
 
 
@@ -75,13 +78,17 @@ class Bindings:
         generation: of the configuration, 0 before the first.
         timelines: by sensor name.
         windows: open capture sessions.
-        refused: sensor names that the hub does not take (deleted, or too many), with the reason.
+        refused: sensor names that the hub does not take (decommissioned, deleted, or too many), with the reason.
     """
 
     generation: int = 0
     timelines: Mapping[str, Timeline] = field(default_factory=lambda: MappingProxyType({}))
     windows: tuple[CaptureWindow, ...] = ()
     refused: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def is_out_of_service(self, sensor: str) -> bool:
+        """Whether its readings are to be left untaken."""
+        return self.refused.get(sensor) in OUT_OF_SERVICE
 
     def at(self, sensor: str, timestamp_us: int) -> InForce:
         """What holds for a sensor at a time."""
@@ -130,13 +137,21 @@ class ProfileStore:
         if before is not None and not _supersedes(config, before):
             return False
         self._config = config
-        self.current = bindings_of(config)
+        refused_before, self.current = self.current.refused, bindings_of(config)
+        _tell_refused(refused_before, self.current.refused)
         try:
             replace_file(self._path, encode(config))
         except OSError as error:
             _log.warning("configuration_not_stored", file=self._path, error=error)
         _log.info("configuration_applied", generation=config.generation, sensors=len(config.bindings))
         return True
+
+
+def _tell_refused(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    for sensor, reason in sorted(now.items() - before.items()):
+        _log.warning("sensor_not_taken", sensor=sensor, reason=reason)
+    for sensor in sorted(before.keys() - now.keys()):
+        _log.info("sensor_taken_again", sensor=sensor)
 
 
 def _supersedes(config: Config, before: Config) -> bool:

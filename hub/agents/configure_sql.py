@@ -17,8 +17,12 @@ returning config_generation
 # A sensor that is gone leaves its name behind, deleted.
 BINDINGS = """
 select b.sensor_name, case when b.state = 'bound' then b.sensor_id end as sensor_id,
-       case when b.state = 'bound' and b.sensor_id is null then 'deleted' else b.state end as state
+       case when b.state <> 'bound' then b.state
+            when b.sensor_id is null then 'deleted'
+            when s.status = 'decommissioned' then s.status
+            else b.state end as state
 from agent_bindings b
+left join sensors s on s.id = b.sensor_id
 where b.agent_id = $1
 order by b.sensor_name
 """

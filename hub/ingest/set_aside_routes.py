@@ -189,7 +189,7 @@ async def _sensor(connection: Connection, row: Row) -> UUID:
     if sensor_id is None:
         raise conflict(f"the project has no sensor {row['sensor_name']!r}; create it first", code="sensor_unknown")
     if await connection.fetchval("select status from sensors where id = $1", sensor_id) == "decommissioned":
-        raise conflict("the sensor is decommissioned", code="decommissioned")
+        raise conflict("the sensor is decommissioned: make it active again to release them", code="decommissioned")
     return sensor_id
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
@@ -131,6 +132,36 @@ def test_the_dictionary_is_declared_before_the_first_batch_and_only_once(line: L
         (3, "scale.mass", ""),
     ]
     assert [(p.ref, p.profile_id) for p in line.spool.profiles] == [(1, LINEAR.id)]
+
+
+@pytest.mark.parametrize("state", ["decommissioned", "deleted"])
+def test_nothing_is_taken_of_a_sensor_out_of_service_until_it_is_back(
+    line: Line, clock: ManualClock, state: Literal["decommissioned", "deleted"]
+) -> None:
+    def poll(raw: float) -> Future[None]:
+        told = line.arrive(0, samples([0, 1], clock.now_us(), [raw, -raw]))
+        clock.advance_s(1)
+        line.collector.step()
+        return told
+
+    poll(1.0)
+    line.store.apply(Config(1, 1, [Binding("gauge.flow", state=state), Binding("gauge.temp")]))
+    assert poll(2.0).done()
+    assert line.live.shown[-1].series.tolist() == [2]
+    line.store.apply(Config(2, 2, [Binding("gauge.flow", state=state), Binding("gauge.temp", state=state)]))
+    assert poll(3.0).done(), "whoever waits for a reading that is not wanted waits no longer"
+    line.store.apply(Config(3, 3, [Binding("gauge.flow"), Binding("gauge.temp", state=state)]))
+    poll(4.0)
+    assert [(row[0], row[2]) for row in line.spool.rows] == [(1, 1.0), (2, -1.0), (2, -2.0), (1, 4.0)]
+    assert (line.collector.state.taken, line.collector.state.unwanted) == (4, 4)
+
+
+def test_a_sensor_beyond_what_the_hub_takes_is_read_all_the_same(line: Line, clock: ManualClock) -> None:
+    line.store.apply(Config(1, 1, [Binding("gauge.flow", state="refused")]))
+    line.arrive(0, samples([0], clock.now_us(), [1.0]))
+    clock.advance_s(1)
+    line.collector.step()
+    assert [row[2] for row in line.spool.rows] == [1.0], "an owner may want it yet"
 
 
 def test_a_thousand_readings_do_not_wait_and_more_are_cut(line: Line, clock: ManualClock) -> None:

@@ -183,6 +183,17 @@ def test_thin_halves_the_oldest_and_leaves_no_hole(tmp_path: Path) -> None:
     assert state.bytes <= QUOTA_BYTES + 16384
 
 
+def test_thin_halves_what_is_behind_the_batches_in_flight(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path, quota_bytes=QUOTA_BYTES, policy="thin")
+    spool.append([noisy(number * 20, 20) for number in range(100)])
+    spool.hold([found.id for found in contents(tmp_path)])
+    for number in range(100, 1000):
+        spool.append([noisy(number * 20, 20)])
+    spool.close()
+    assert gaps(tmp_path, "quota_thin")
+    assert not gaps(tmp_path, "quota_oldest")
+
+
 def noisy(first: int, count: int, *, segment: int = 1) -> PendingBatch:
     """Readings that hardly compress."""
     number = np.arange(first, first + count)

@@ -120,6 +120,19 @@ async def test_a_name_whose_sensor_is_gone_stays_deleted(bench: Bench) -> None:
     assert config.bindings == [Binding("oven", None, "deleted")]
 
 
+async def test_an_agent_is_told_when_its_sensor_goes_out_of_service_and_when_it_is_back(bench: Bench) -> None:
+    sensor_id, link = await bench.sensor(), Link()
+    agent_id = await _agent(bench, sensor_id)
+    async with _configuring(bench.pool, link):
+        for status, state in (("decommissioned", "decommissioned"), ("active", "bound")):
+            async with transaction(bench.pool) as connection:
+                await connection.execute("update sensors set status = $1", status)
+            config = await link.until(
+                agent_id, lambda config, state=state: bool(config.bindings) and config.bindings[0].state == state
+            )
+            assert config.bindings[0].sensor_id == sensor_id
+
+
 async def test_everything_is_published_anew_when_the_broker_is_back(bench: Bench) -> None:
     link = Link()
     agent_id = await _agent(bench)
@@ -243,3 +256,36 @@ async def test_agents_are_told_of_the_sessions_that_a_profile_was_split_off_for(
             delivery.agent.id, lambda config: config.bindings[0].profiles[0].valid_to_us is not None
         )
         assert stretches(told) == [(off, started_us, stopped_us), (default, None, None)]
+
+
+async def test_agents_are_told_the_split_that_came_into_force_last(lab: Lab) -> None:
+    oven = await lab.sensor("oven")
+    drafts = [await draft(lab, oven, version, factor) for version, factor in (("1", 10.0), ("2", 100.0))]
+    runs = [await lab.run((oven,)), await lab.run()]
+    await lab.started(runs[0])
+    for profile, named in zip(reversed(drafts), (runs, runs[:1]), strict=True):
+        body = {"split": {"run_ids": named}, "valid_from": "2026-03-02T12:00:00Z"}
+        assert (await lab.owner.post(f"{path(oven)}/{profile}/publish", json=body)).status_code == 200
+    delivery, link = Delivery(lab.hub, lab.project), Link()
+    await delivery.enrol("oven")
+    async with _configuring(lab.hub.services.pool, link):
+        told = await link.until(delivery.agent.id, lambda config: bool(config.bindings and config.bindings[0].profiles))
+    assert [str(one.id) for one in told.bindings[0].profiles] == drafts[:1]
+
+
+async def test_agents_are_told_nothing_of_sessions_that_ended_long_ago(lab: Lab) -> None:
+    oven, now = await lab.sensor("oven"), datetime.now(UTC)
+    default, off = await draft(lab, oven, "default", 2.0), await draft(lab, oven, "split", 10.0)
+    run = await lab.run((oven,))
+    ago = [now - timedelta(minutes=minutes) for minutes in (200, 100, 40, 20)]
+    for started, stopped in (ago[:2], ago[2:]):
+        await lab.started(run, started_at=started.isoformat(), stopped_at=stopped.isoformat())
+    await lab.owner.post(f"{path(oven)}/{default}/publish")
+    body = {"split": {"run_ids": [run]}, "valid_from": (now - timedelta(days=1)).isoformat()}
+    assert (await lab.owner.post(f"{path(oven)}/{off}/publish", json=body)).status_code == 200
+    delivery, link = Delivery(lab.hub, lab.project), Link()
+    await delivery.enrol("oven")
+    async with _configuring(lab.hub.services.pool, link):
+        told = await link.until(delivery.agent.id, lambda config: bool(config.bindings and config.bindings[0].profiles))
+    windows = [(str(one.id), one.valid_from_us, one.valid_to_us) for one in told.bindings[0].profiles]
+    assert windows == [(off, to_us(ago[2]), to_us(ago[3])), (default, None, None)]
