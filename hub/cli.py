@@ -180,8 +180,8 @@ def _write_broker_user(settings: HubSettings, file: Path) -> int:
     if not settings.mqtt_username or settings.mqtt_password_file is None:
         raise ConfigurationError("mqtt_username and mqtt_password_file say who the hub is", key=("mqtt_username",))
     password = read_secret(settings.mqtt_password_file).get_secret_value()
-    plugin_file.write(file, settings.mqtt_username, password)
-    print(f"{settings.mqtt_username} is in {file}; start the broker again if it runs")
+    changed = plugin_file.write(file, settings.mqtt_username, password)
+    print(f"{settings.mqtt_username} is in {file}" + "; start the broker again if it runs" * changed)
     return 0
 
 

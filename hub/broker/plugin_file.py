@@ -31,11 +31,10 @@ def with_hub(held: dict[str, Any] | None, username: str, password: str) -> str:
     """
     held = {"defaultACLAccess": _DEFAULT_ACCESS} if held is None else held
     salt = secrets.token_bytes(12)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, PASSWORD_ITERATIONS)
     hub = {
         "username": username,
         "textName": "Labrelay's hub",
-        "password": base64.b64encode(digest).decode(),
+        "password": _digest(password, salt, PASSWORD_ITERATIONS),
         "salt": base64.b64encode(salt).decode(),
         "iterations": PASSWORD_ITERATIONS,
         "roles": [{"rolename": ROLE}],
@@ -46,21 +45,42 @@ def with_hub(held: dict[str, Any] | None, username: str, password: str) -> str:
     return json.dumps(content, indent=1)
 
 
-def write(path: Path, username: str, password: str) -> None:
+def write(path: Path, username: str, password: str) -> bool:
     """Put the hub's user into the file at `path`, made if missing, and leave it to whom it (or its folder) belongs.
 
+    Returns: whether the file had to be changed.
     Raises: ConfigurationError when it cannot be written, or holds something else.
     """
     try:
         held = json.loads(path.read_bytes()) if path.exists() else None
+        if held is not None and _holds(held, username, password):
+            return False
         owner = (path if path.exists() else path.parent).stat()
         _replace(path, with_hub(held, username, password), owner)
+        return True
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}", file=str(path)) from error
     except (ValueError, AttributeError, TypeError):
         raise ConfigurationError(
             f"{path} is no file of the dynamic security plugin", hint="move it away to begin with an empty one"
         ) from None
+
+
+def _holds(held: dict[str, Any], username: str, password: str) -> bool:
+    """Whether the hub can sign in as things are; the plugin orders roles and topics in its own way."""
+    roles = [role for role in held.get("roles", []) if role.get("rolename") == ROLE]
+    users = [client for client in held.get("clients", []) if client.get("username") == username]
+    if not users or not roles or ROLE not in [role.get("rolename") for role in users[0].get("roles", [])]:
+        return False
+    allowed = {(acl.get("acltype"), acl.get("topic")) for acl in roles[0].get("acls", []) if acl.get("allow")}
+    if not allowed >= {(acl["acltype"], acl["topic"]) for acl in _ACCESS}:
+        return False
+    salt, iterations = base64.b64decode(users[0].get("salt", "")), users[0].get("iterations", PASSWORD_ITERATIONS)
+    return not users[0].get("disabled") and users[0].get("password") == _digest(password, salt, iterations)
+
+
+def _digest(password: str, salt: bytes, iterations: int) -> str:
+    return base64.b64encode(hashlib.pbkdf2_hmac("sha512", password.encode(), salt, iterations)).decode()
 
 
 def _replace(path: Path, content: str, owner: os.stat_result) -> None:

@@ -59,6 +59,25 @@ def test_others_stay_and_the_password_is_the_latest(tmp_path: Path) -> None:
     assert again["clients"][0]["password"] != held["clients"][0]["password"]
 
 
+@pytest.mark.parametrize("lost", ["password", "role", "right", "disabled", None])
+def test_nothing_is_written_where_the_user_is_there_already(tmp_path: Path, lost: str | None) -> None:
+    """Also as the plugin has written it, in another order and with more."""
+    file = tmp_path / "dynamic-security.json"
+    assert plugin_file.write(file, "relay", "secret")
+    held = content(file)
+    held["clients"][0]["textName"] = "another"
+    held["roles"][0]["acls"].reverse()
+    if lost == "role":
+        held["clients"][0]["roles"] = []
+    elif lost == "right":
+        held["roles"][0]["acls"].pop()
+    elif lost == "disabled":
+        held["clients"][0]["disabled"] = True
+    file.write_text(json.dumps(held))
+    assert plugin_file.write(file, "relay", "other" if lost == "password" else "secret") == (lost is not None)
+    assert not plugin_file.write(file, "relay", "other" if lost == "password" else "secret")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"clients": 1}', '{"clients": [1]}'])
 def test_what_is_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
     file = tmp_path / "dynamic-security.json"
@@ -84,7 +103,8 @@ def test_without_a_user_in_the_settings_there_is_nothing_to_write(tmp_path: Path
 async def test_a_broker_lets_that_user_make_others(tmp_path: Path, new_mosquitto: Callable[[], Mosquitto]) -> None:
     broker = new_mosquitto()
     assert broker.broker.spec.directory is not None
-    plugin_file.write(broker.broker.spec.directory / "dynamic-security.json", "relay", "drawn-at-random")
+    file = broker.broker.spec.directory / "dynamic-security.json"
+    plugin_file.write(file, "relay", "drawn-at-random")
     configured(tmp_path)
     settings = HubSettings(
         mqtt_port=broker.port,
@@ -99,3 +119,5 @@ async def test_a_broker_lets_that_user_make_others(tmp_path: Path, new_mosquitto
     async with running(link):
         await provisioner.issue(rights.agent_username(agent_id), rights.of_agent(agent_id))
         assert rights.agent_username(agent_id) in await provisioner.standing(rights.AGENT_PREFIX)
+    broker.stop()
+    assert not plugin_file.write(file, "relay", "drawn-at-random"), "as the plugin has written it, the user is there"
