@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -18,7 +19,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from hub.access.credentials import sensor_of_token
 from hub.access.identity import SensorPrincipal, bearer_token
 from hub.database.pool import transaction
-from hub.errors import Problem, problem_of, unauthorized
+from hub.errors import Problem, not_found, problem_of, unauthorized
 from hub.ingest import entrance, stream_messages
 from hub.ingest.bare_posts import BarePosts, is_bare_post
 from hub.ingest.body import READINGS_MAX
@@ -87,20 +88,23 @@ async def receive_telemetry(
     websocket: WebSocket,
     services: CurrentServices,
     access_token: Annotated[str, Query(description="The sensor's token, where no header can be set.")] = "",
+    project_id: Annotated[UUID | None, Query(description="One of the sensor's, if given.")] = None,
 ) -> None:
     """Take a sensor's readings as they come."""
     with services.inlets.connected():
         token = bearer_token(websocket) or access_token
-        sensor = await _sensor(services, token) if token else None
+        sensor = await _sensor(services, token, project_id) if token else None
         await websocket.accept()
         socket = ClientSocket(websocket)
-        ending = await _serve(services, socket, sensor, token)
+        ending = await _serve(services, socket, sensor, token, project_id)
         if ending.problem is not None:
             log.info("event=inlet_closed code=%d reason=%r", ending.code, ending.problem.detail)
         await socket.close(ending.code)
 
 
-async def _serve(services: Services, socket: ClientSocket, sensor: SensorPrincipal | None, token: str) -> Ending:
+async def _serve(
+    services: Services, socket: ClientSocket, sensor: SensorPrincipal | None, token: str, project_id: UUID | None
+) -> Ending:
     try:
         first = await _first(services, socket, sensor)
         if isinstance(first, Ending):
@@ -109,7 +113,7 @@ async def _serve(services: Services, socket: ClientSocket, sensor: SensorPrincip
             return await BarePosts(services, socket, sensor, token).run(first)
         message = first_message(first)
         if message.access_token is not None:
-            sensor = await _sensor(services, message.access_token)
+            sensor = await _sensor(services, message.access_token, project_id)
         if sensor is None:
             raise unauthorized("send the sensor's token")
         return await _follow(services, socket, sensor, message)
@@ -155,11 +159,13 @@ async def _follow(services: Services, socket: ClientSocket, sensor: SensorPrinci
         return await Inlet(services, sensor, socket, message.stream, last_seq, holder).run()
 
 
-async def _sensor(services: Services, token: str) -> SensorPrincipal:
-    """Raises: Problem 401."""
+async def _sensor(services: Services, token: str, project_id: UUID | None) -> SensorPrincipal:
+    """Raises: Problem 401, 404 where the sensor is not in the project."""
     found = await sensor_of_token(services, token)
     if found is None:
         raise unauthorized("send the sensor's token")
+    if project_id is not None and project_id not in found.project_ids:
+        raise not_found("project")
     return found
 
 

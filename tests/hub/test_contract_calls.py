@@ -102,6 +102,7 @@ agents       POST /api/v1/agents/enrolment-codes
 agents       POST /api/v1/agents/enrol
 agents       GET /api/v1/agents
 agents       GET /api/v1/agents/{}
+agents       GET /api/v1/agents/{}/bindings
 agents       POST /api/v1/agents/{}/revoke
 service      GET /health
 service      GET /health/live

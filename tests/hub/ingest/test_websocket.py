@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -188,6 +189,19 @@ async def test_who_has_no_good_token_gets_in_nowhere(lab: Lab, sensor: str) -> N
             await client.say(first)
             assert (await client.hear())["problem"]["status"] == 401
             assert await client.closed() == inlet.REFUSED
+
+
+async def test_the_query_may_name_a_project_of_the_sensor_and_no_other(lab: Lab, sensor: str) -> None:
+    token = lab.tokens[sensor]
+    async with connected(lab.hub.app, PATH, token=token, query=f"project_id={lab.project}") as client:
+        await opened(client)
+    with pytest.raises(Refused) as refused:
+        async with connected(lab.hub.app, PATH, token=token, query=f"project_id={uuid4()}"):
+            pass
+    assert (refused.value.status, refused.value.body["detail"]) == (404, "project not found")
+    async with connected(lab.hub.app, PATH, query=f"project_id={uuid4()}") as client:
+        await client.say({"type": "open", "stream": "s", "access_token": token})
+        assert (await client.hear())["problem"]["status"] == 404
 
 
 async def test_a_rotated_token_ends_the_connection(lab: Lab, sensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
