@@ -6,13 +6,15 @@ decided is told by the test, which knows in what order it stopped sessions and a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from hub.database.pool import acquire
+from hub.telemetry.aggregate import fold_dirty
 from shared.readings import Status
 from tests.hub.sessions.conftest import Lab
 
@@ -138,3 +140,22 @@ def claimed(one: Taken, stretches: Sequence[dict[str, Any]]) -> list[Had]:
         if stretch["first_id"] <= one.id <= stretch["last_id"]
         and datetime.fromisoformat(stretch["time_from"]) <= one.time <= datetime.fromisoformat(stretch["time_to"])
     ]
+
+
+async def require_sums(lab: Lab) -> None:
+    """See that what is kept by the minute is what the readings say."""
+    pool = lab.hub.services.pool
+    while await fold_dirty(pool, datetime.now(UTC) + timedelta(days=1)):
+        pass
+    async with acquire(pool) as connection:
+        kept = await connection.fetch("select series_id, bucket, sample_count, sum_physical from aggregates_1m")
+        fresh = await connection.fetch(
+            "select series_id, date_trunc('minute', time) as bucket, count(*) as sample_count, "
+            "sum(physical) as sum_physical from readings group by 1, 2"
+        )
+    sums = {(row["series_id"], row["bucket"]): (row["sample_count"], row["sum_physical"]) for row in fresh}
+    assert {(row["series_id"], row["bucket"]) for row in kept} == set(sums)
+    for row in kept:
+        count, total = sums[row["series_id"], row["bucket"]]
+        assert row["sample_count"] == count
+        assert math.isclose(row["sum_physical"], total, rel_tol=1e-12)

@@ -6,7 +6,6 @@ The race is run a few times; `LABRELAY_RACES=200` runs it so often.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import random
 from collections.abc import AsyncIterator
@@ -21,7 +20,6 @@ from hub.database.pool import acquire
 from hub.recalculation import chunk
 from hub.recalculation.work import Recalculation
 from hub.settings import HubSettings
-from hub.telemetry.aggregate import fold_dirty
 from hub.telemetry.moments import to_us
 from shared.clock import AnchoredClock
 from shared.readings import Status
@@ -219,24 +217,6 @@ class Rig:
         wanted = {one.id: PROVIDED if one.status is Status.CLIENT_PROVIDED else factor * one.raw for one in readings}
         assert {one["id"]: one["physical_value"] for one in shown} == wanted
 
-    async def check_aggregates(self) -> None:
-        """See that sums by the minute are those of the readings."""
-        pool = self.lab.hub.services.pool
-        while await fold_dirty(pool, datetime.now(UTC) + timedelta(days=1)):
-            pass
-        async with acquire(pool) as connection:
-            kept = await connection.fetch("select series_id, bucket, sample_count, sum_physical from aggregates_1m")
-            fresh = await connection.fetch(
-                "select series_id, date_trunc('minute', time) as bucket, count(*) as sample_count, "
-                "sum(physical) as sum_physical from readings group by 1, 2"
-            )
-        sums = {(row["series_id"], row["bucket"]): (row["sample_count"], row["sum_physical"]) for row in fresh}
-        assert {(row["series_id"], row["bucket"]) for row in kept} == set(sums)
-        for row in kept:
-            count, total = sums[row["series_id"], row["bucket"]]
-            assert row["sample_count"] == count
-            assert math.isclose(row["sum_physical"], total, rel_tol=1e-12)
-
 
 async def profiles_of(lab: Lab, sensor: str) -> list[str]:
     """Published, one for each factor."""
@@ -272,5 +252,5 @@ async def test_recalculations_while_late_readings_come(rig: Rig) -> None:
             changed += await rig.check(round_, sensor, decided)
         within = rig.at(round_, 0), rig.at(round_, ROUND_S * 1000)
         await require_equal(rig.lab, [rig.posting], sessions, within)
-    await rig.check_aggregates()
+    await census.require_sums(rig.lab)
     assert changed, "the recalculations must find something to do"

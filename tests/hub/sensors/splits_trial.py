@@ -217,7 +217,8 @@ class Trial:
         named = None
         if place is not None and self.model.sessions:
             named = list(self.model.sessions)[place % len(self.model.sessions)]
-            if sensor not in (RUNS[self._name(self.model.sessions[named].run)] or SENSORS):
+            session = self.model.sessions[named]
+            if sensor not in (RUNS[self._name(session.run)] or SENSORS if session.is_draft else session.sensors):
                 return
         fresh = self._fresh(sensor, seconds)
         if not fresh:

@@ -20,14 +20,14 @@ async def test_a_post_may_name_a_draft_that_was_made_since(lab: Lab) -> None:
     assert await factors(lab, oven) == {1: 10, 2: 10}
 
 
-async def test_a_post_may_name_a_session_that_records_other_sensors(lab: Lab) -> None:
-    oven, scale = await lab.sensor("oven"), await lab.sensor("scale")
+async def test_a_draft_that_starts_is_heard_of_at_once(lab: Lab) -> None:
+    oven = await lab.sensor("oven")
     await publish(lab, oven, DEFAULT)
-    busy, run = await lab.run((oven,)), await lab.run()
-    await lab.started(busy, started_at=at(0).isoformat())
-    await split(lab, oven, SPLIT, run_ids=[run])
+    run = await lab.run((oven,))
+    named = await lab.started(run, status="draft")
+    await split(lab, oven, SPLIT, capture_session_ids=[named["id"]])
     await post(lab, oven, 1)
-    session = await lab.started(run, started_at=at(0).isoformat())
-    await post(lab, oven, 2, capture_session_id=session["id"])
+    body = {"status": "running", "started_at": at(0).isoformat()}
+    assert (await lab.owner.patch(lab.path(named), json=body)).status_code == 200
+    await post(lab, oven, 2)
     assert await factors(lab, oven) == {1: 2, 2: 10}
-    assert await factors(lab, scale) == {}

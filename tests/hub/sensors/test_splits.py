@@ -191,6 +191,28 @@ async def test_of_two_splits_for_a_session_the_later_holds_and_when_it_ends_the_
     assert (found[101], found[max(found)]) == (100, 10)
 
 
+async def test_of_two_splits_the_one_drafted_first_holds_if_it_is_published_last(lab: Lab) -> None:
+    oven = await lab.sensor("oven")
+    run, other = await lab.run((oven,)), await lab.run()
+    await lab.started(run, started_at=at(0).isoformat())
+    first = await draft(lab, oven, "first", SPLIT)
+    await split(lab, oven, OTHER, run_ids=[run, other])
+    body = {"valid_from": at(0).isoformat(), "split": {"run_ids": [run]}}
+    assert (await lab.owner.post(f"{path(oven)}/{first}/publish", json=body)).status_code == 200
+    await post(lab, oven, 1)
+    assert await factors(lab, oven) == {1: 10}
+
+
+async def test_of_two_splits_the_one_published_first_holds_once_it_is_in_force_if_that_is_later(lab: Lab) -> None:
+    oven, run = await lab.sensor("oven"), await lab.run()
+    session = await lab.started(run, started_at=at(0).isoformat())
+    await split(lab, oven, SPLIT, valid_from=datetime.now(UTC) + timedelta(minutes=2), run_ids=[run])
+    await split(lab, oven, OTHER, run_ids=[run])
+    await post(lab, oven, 1, 7800)
+    await post(lab, oven, 2, 7801, capture_session_id=session["id"])
+    assert await factors(lab, oven) == {1: 100, 2: 100, 7800: 10, 7801: 10}
+
+
 async def test_a_split_of_which_nothing_is_left_is_deprecated(lab: Lab) -> None:
     oven = await lab.sensor("oven")
     await publish(lab, oven, DEFAULT)
