@@ -67,7 +67,9 @@ async def _agent(
 ) -> ConcernedAgent:
     found = []
     for place, row in enumerate(rows):
-        epoch = _epoch(agent, row, rows[place + 1 :], _heir(row, rows))
+        before = _ancestors(row, rows)
+        later = [one for one in rows[place + 1 :] if one["epoch"] not in before]
+        epoch = _epoch(agent, row, later, _heir(row, rows))
         if not is_concerned(epoch, window):
             continue
         epoch = replace(
@@ -95,6 +97,17 @@ def _epoch(agent: Row, row: Row, later: Sequence[Row], heir: Row | None) -> Epoc
         has_followers=bool(later) or agent["status"] != "enrolled",
         closed=row["closed_at"] is not None,
     )
+
+
+def _ancestors(row: Row, rows: Sequence[Row]) -> set[bytes]:
+    """The epochs that certainly came before this one, whatever their clocks say."""
+    previous = {one["epoch"]: one["previous_epoch"] for one in rows}
+    found: set[bytes] = set()
+    one: bytes | None = row["previous_epoch"]
+    while one is not None and one not in found:
+        found.add(one)
+        one = previous.get(one)
+    return found
 
 
 def _heir(row: Row, rows: Sequence[Row]) -> Row | None:

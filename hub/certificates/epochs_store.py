@@ -23,7 +23,8 @@ from agent_bindings b join agents a on a.id = b.agent_id
 where b.sensor_id = any($1::uuid[])
 group by a.id order by a.id
 """
-# The time of an epoch's start is the agent's own; the hub's decision about its first segment makes it the hub's.
+# The time of an epoch's start is the agent's own; the hub's decision about its first segment makes it the hub's. Until
+# there is one, all that is known is that something of it came.
 _EPOCHS = """
 select e.id, e.agent_id, e.epoch, e.previous_epoch, e.previous_last_seq, e.taken_through, e.folded_through,
        e.folded_taken_through, e.closed_at, e.closed_reason, e.version,
@@ -34,7 +35,7 @@ left join lateral (
     select c.correction_us from clock_corrections c where c.epoch_id = e.id order by c.segment limit 1
 ) k on true
 where e.agent_id = any($1::uuid[])
-order by e.agent_id, e.started_at nulls last, e.id
+order by e.agent_id, coalesce(e.started_at + k.correction_us * interval '1 microsecond', e.first_received_at), e.id
 """
 _CLAIMS = """
 select coalesce(min(l.seq) filter (where l.through_us >= $3), 0) as covering_seq,
@@ -117,7 +118,7 @@ async def agents(connection: Connection, sensor_ids: Sequence[UUID]) -> list[Row
 
 
 async def epochs(connection: Connection, agent_ids: Sequence[UUID]) -> list[Row]:
-    """All their epochs, by agent in the order in which they began."""
+    """All their epochs, by agent in the order in which they began, as far as that is known."""
     return await connection.fetch(_EPOCHS, agent_ids)
 
 

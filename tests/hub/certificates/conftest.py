@@ -72,13 +72,18 @@ class Box:
         await self.start(started)
 
     async def start(self, started: datetime) -> None:
+        """A new epoch, all up to whose start was taken."""
+        await self.tell(started)
+        await self.deliver(self.batch({}, started))
+
+    async def tell(self, started: datetime) -> None:
         """A new epoch, which says what the last one's last batch was."""
         previous, last = self.epoch, self.seq
         self.epoch, self.seq = os.urandom(16), 0
         started_us = round(started.timestamp() * 1e6)
         opening = Opening(started_us, previous.hex(), last if previous else 0, "1", "host")
         names = Names([SeriesEntry(ref, name) for ref, name in enumerate(self.names, start=1)])
-        await self.deliver(self.record(opening), self.record(names), self.batch({}, started))
+        await self.deliver(self.record(opening), self.record(names))
 
     def batch(self, readings: dict[datetime, float], through: datetime, *, ref: int = 1) -> Arrival:
         """The next batch: raw values by time, and through when everything was taken."""
