@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from typing import Any
 from uuid import UUID
 
 from hub.broker.lanes import UpMessage
 from hub.database.ids import uuid7
+from hub.ingest.arrivals import Arrival
 from hub.ingest.subscriber import Subscriber
 from hub.ingest.write import IngestWriter
 from hub.metrics import Metrics
@@ -86,3 +89,32 @@ async def test_texts_that_the_database_cannot_hold_are_refused(room: Room) -> No
         bad = agent.seal(wire.record_body(Dictionary([SeriesEntry(1, "a\0b")])))
         await _subscriber(room, writer).receive(_message(agent.id, bad))
         assert [one.reason for one in await _refusals(room)] == ["corrupt"]
+
+
+async def test_a_full_message_leaves_others_their_turn(room: Room) -> None:
+    turns, at_turn = 0, list[int]()
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    class Noting:
+        async def room(self) -> None:
+            return
+
+        def offer(self, arrival: Arrival) -> None:
+            at_turn.extend([turns] * arrival.readings)
+
+    agent = await room.agent()
+    batch = wire.data_body(columns([1] * 1000, range(NOW_US, NOW_US + 1000), range(1000)), derivable=True)
+    message = _message(agent.id, b"".join(agent.seal(batch) for _ in range(20)))
+    writer: Any = Noting()
+    other = asyncio.create_task(take_turns())
+    await asyncio.sleep(0)
+    await _subscriber(room, writer).receive(message)
+    other.cancel()
+    await asyncio.wait([other])
+    assert len(at_turn) == 20_000
+    assert max(at_turn.count(turn) for turn in set(at_turn)) < 8_000
