@@ -47,8 +47,12 @@ class StreamQuery:
         since_ts: Annotated[
             Moment | None, Query(description="Readings from this time on; `since_id` breaks ties among equal times.")
         ] = None,
-        max_events: Annotated[int | None, Query(ge=1, description="End after so many telemetry events.")] = None,
-        idle_timeout_seconds: Annotated[float | None, Query(gt=0, description="End when quiet for so long.")] = None,
+        max_events: Annotated[
+            int | None, Query(ge=1, le=ID_MAX, description="End after so many telemetry events.")
+        ] = None,
+        idle_timeout_seconds: Annotated[
+            float | None, Query(gt=0, allow_inf_nan=False, description="End when quiet for so long.")
+        ] = None,
         live: Annotated[bool, Query(description="Also the latest values of the live lane, as events `live`.")] = False,
         last_event_id: Annotated[str | None, Header(description="Go on behind this event.")] = None,
     ) -> None:

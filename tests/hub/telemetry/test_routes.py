@@ -213,6 +213,17 @@ async def test_a_sensors_token_streams_that_sensor_in_header_or_query(lab: Lab) 
     assert (await sensor.get(STREAM, params={"sensor_id": str(uuid4())})).status_code == 404
 
 
+async def test_a_stream_that_would_never_end_as_asked_is_refused_by_name(lab: Lab) -> None:
+    wrong = [("idle_timeout_seconds", value) for value in ("inf", "nan", "0", "-1", "soon")]
+    wrong += [("max_events", value) for value in ("0", "-1", "1.5", str(1 << 63))]
+    wrong += [("since_id", value) for value in ("-1", str(1 << 53))]
+    async with asyncio.timeout(60):
+        for path in (STREAM, "/api/v1/events/stream"):
+            for name, value in wrong:
+                answer = await lab.client.get(path, params={name: value})
+                assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, name), (path, value)
+
+
 async def test_live_values_come_as_events_without_id(lab: Lab) -> None:
     lab.hub.services.live.offer([LiveReading(UUID(lab.sensor_id), "value", 1_772_452_800_000_000, 1.5, 3.0, 1, "K")])
     events = await lab.events(live=True, idle_timeout_seconds=0.5)
