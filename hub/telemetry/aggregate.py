@@ -15,6 +15,7 @@ from datetime import datetime
 from hub.database.pool import Connection, Pool, transaction
 from hub.database.storage import Storage
 from hub.telemetry.moments import to_datetime
+from hub.telemetry.sums import sum_of
 from shared.clock import Clock
 
 MARKS_PER_FOLD_MAX = 2000
@@ -49,8 +50,8 @@ with taken as (
     insert into aggregates_1m as a
     select m.series_id, m.bucket, r.*
     from minutes m cross join lateral (
-        select count(*)::int, count(raw)::int, sum(raw), min(raw), max(raw),
-               count(physical)::int, sum(physical), min(physical), max(physical)
+        select count(*)::int, count(raw)::int, {sum_raw}, min(raw), max(raw),
+               count(physical)::int, {sum_physical}, min(physical), max(physical)
         from readings
         where series_id = m.series_id and time >= m.bucket and time < m.bucket + interval '1 minute'
         having count(*) > 0
@@ -94,7 +95,7 @@ async def fold_range(connection: Connection, start: datetime, end: datetime) -> 
 
 
 async def _fold(connection: Connection, marks: str, before: datetime, since: datetime | None) -> int:
-    statement = _FOLD.format(marks=marks)
+    statement = _FOLD.format(marks=marks, sum_raw=sum_of("raw"), sum_physical=sum_of("physical"))
     folded: int = await connection.fetchval(statement, before, MARKS_PER_FOLD_MAX, since, timeout=TIMEOUT_S)
     return folded
 

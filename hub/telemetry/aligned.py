@@ -19,17 +19,19 @@ from uuid import UUID
 
 from hub.database.pool import Connection, translated
 from hub.errors import invalid
-from hub.telemetry.buckets import Extent, extent_of
+from hub.telemetry.buckets import Extent
 from hub.telemetry.catalogue import Catalogue
+from hub.telemetry.latest import extent_of_readings
 from hub.telemetry.moments import to_datetime, to_us
 from hub.telemetry.scan import TIMEOUT_S
 from hub.telemetry.selection import Selection
+from hub.telemetry.sums import sum_of
 from hub.telemetry.units import NO_UNITS, units_of
 
 CELLS_MAX = 100_000
 
 _MEAN = """
-select r.series_id, ((extract(epoch from r.time) * 1000000)::bigint - $1) / $2 as slot, avg(r.{value}) as value
+select r.series_id, ((extract(epoch from r.time) * 1000000)::bigint - $1) / $2 as slot, {sum} as total, count(*)
 from readings r where {where} and r.time >= $3 and r.time < $4 and r.{value} is not null
 group by 1, 2
 """
@@ -114,9 +116,7 @@ async def _slots(connection: Connection, sources: Sequence[Source], grid: Grid) 
     """All that the readings of any source lie in."""
     ends: list[tuple[int, int]] = []
     for source in sources:
-        where = source.selection.where()
-        extent = await extent_of(connection, source.selection.series_ids)
-        extent = extent and extent.within(where.time_from_us, where.time_to_us)
+        extent = await extent_of_readings(connection, source.selection.where())
         if extent is not None:
             ends.append(_slots_of(extent, source.origin_us, grid.interval_us))
     if not ends:
@@ -156,13 +156,19 @@ async def _means(
 ) -> list[tuple[int, int, float]]:
     first_us = source.origin_us + slots.start * grid.interval_us
     bounds = first_us, first_us + len(slots) * grid.interval_us
-    statement = _MEAN.format(value=grid.value, where=source.selection.where().condition())
+    statement = _MEAN.format(
+        value=grid.value, sum=sum_of(f"r.{grid.value}"), where=source.selection.where().condition()
+    )
     with translated():
         found = await connection.fetch(
             statement, first_us, grid.interval_us, *map(to_datetime, bounds), timeout=TIMEOUT_S
         )
     wanted = set(shown)
-    return [(row["series_id"], row["slot"] + slots.start, row["value"]) for row in found if row["series_id"] in wanted]
+    return [
+        (row["series_id"], row["slot"] + slots.start, row["total"] / row["count"])
+        for row in found
+        if row["series_id"] in wanted
+    ]
 
 
 async def _neighbours(

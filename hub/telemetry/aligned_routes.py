@@ -64,6 +64,7 @@ class AlignedQuery:
         run_id: Annotated[
             list[UUID] | None, Query(max_length=RUNS_MAX, description="Repeatable: what belongs to these runs.")
         ] = None,
+        capture_session_id: Annotated[UUID | None, Query(description="What belongs to this session.")] = None,
         align: Annotated[str, Query(description="`time`, or with runs `started_at` or `annotation:<kind>`.")] = "time",
         method: Method = Method.MEAN,
         value: Value = Value.PHYSICAL,
@@ -75,7 +76,12 @@ class AlignedQuery:
         self.align = align
         self.run_ids: list[UUID | None] = list(dict.fromkeys(run_id)) if run_id else [None]
         self.grid = Grid(_interval_us(interval), method, value)
-        self._about = {"sensor_id": sensor_id, "project_id": project_id, "signal": signal}
+        self._about = {
+            "sensor_id": sensor_id,
+            "project_id": project_id,
+            "signal": signal,
+            "capture_session_id": capture_session_id,
+        }
         self._times = {"time_from": time_from, "time_to": time_to}
 
     def filters(self, run_id: UUID | None) -> Filters:

@@ -14,6 +14,7 @@ from hub.telemetry.buckets import Buckets
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.moments import to_datetime
 from hub.telemetry.scan import Rows, Where, scan_by_time
+from hub.telemetry.sums import SUMMABLE_MAX
 from shared.readings import Float64, Int64
 
 READINGS_MAX = 5_000_000
@@ -97,9 +98,12 @@ def _add(buckets: dict[int, _Bucket], rows: Rows, interval_us: int, profile: AsO
 def _summed(values: Float64, starts: Int64) -> tuple[list[Any], ...]:
     """Count, sum, least and greatest of each stretch, of the values that there are."""
     there = ~np.isnan(values)
+    summable = np.where(np.abs(values) > SUMMABLE_MAX, np.copysign(np.inf, values), values)
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        sums = np.add.reduceat(np.where(there, summable, 0.0), starts).tolist()
     return (
         np.add.reduceat(there.astype(np.int64), starts).tolist(),
-        np.add.reduceat(np.where(there, values, 0.0), starts).tolist(),
+        sums,
         np.minimum.reduceat(np.where(there, values, np.inf), starts).tolist(),
         np.maximum.reduceat(np.where(there, values, -np.inf), starts).tolist(),
     )

@@ -17,6 +17,7 @@ import asyncpg
 from hub.database.pool import Connection, translated
 from hub.telemetry.catalogue import Catalogue
 from hub.telemetry.moments import to_datetime, to_us
+from hub.telemetry.sums import average, sum_of
 
 BUCKETS_MAX = 20_000
 PER_SERIES_DEFAULT_MAX = 1500
@@ -27,15 +28,14 @@ _LADDER_US = tuple(MINUTE_US * minutes for minutes in (1, 5, 15, 60, 360, 1440, 
 
 Buckets: TypeAlias = list[dict[str, Any]]
 
-_PARTS = """
+_PARTS = f"""
     count(*) as sample_count,
-    count(raw) as raw_count, sum(raw) as sum_raw, min(raw) as min_raw, max(raw) as max_raw,
-    count(physical) as physical_count, sum(physical) as sum_physical,
+    count(raw) as raw_count, {sum_of("raw")} as sum_raw, min(raw) as min_raw, max(raw) as max_raw,
+    count(physical) as physical_count, {sum_of("physical")} as sum_physical,
     min(physical) as min_physical, max(physical) as max_physical
 """
 _RESULT = """
-    sample_count, sum_raw / nullif(raw_count, 0) as avg_raw, min_raw, max_raw,
-    sum_physical / nullif(physical_count, 0) as avg_physical, min_physical, max_physical
+    sample_count, sum_raw, raw_count, min_raw, max_raw, sum_physical, physical_count, min_physical, max_physical
 """
 
 _FROM_READINGS = f"""
@@ -167,12 +167,18 @@ async def read_buckets(
 
 
 def _bucket(record: asyncpg.Record, catalogue: Catalogue) -> dict[str, Any]:
-    fields = dict(record)
-    series = catalogue.series[fields.pop("series_id")]
+    bucket, series_id, samples, sum_raw, raw_count, min_raw, max_raw, sum_physical, physical_count, *extremes = record
+    series = catalogue.series[series_id]
     return {
-        "bucket": fields.pop("bucket"),
+        "bucket": bucket,
         "sensor_id": str(series.sensor_id),
         "signal": series.signal,
         "capture_session_id": None,
-        **fields,
+        "sample_count": samples,
+        "avg_raw": average(sum_raw, raw_count),
+        "min_raw": min_raw,
+        "max_raw": max_raw,
+        "avg_physical": average(sum_physical, physical_count),
+        "min_physical": extremes[0],
+        "max_physical": extremes[1],
     }

@@ -40,7 +40,7 @@ async def latest(connection: Connection, where: Where, *, limit: int) -> Rows:
 
     Raises: StorageUnavailable.
     """
-    extent = await _extent(connection, where)
+    extent = await extent_of_readings(connection, where)
     if extent is None:
         return Rows.none()
     span = Span(limit, extent.to_us - extent.from_us)
@@ -97,8 +97,8 @@ class Span:
         return int(self.length_us * factor) + 1
 
 
-async def _extent(connection: Connection, where: Where) -> Extent | None:
-    """From the first of these readings to behind the last, None where there are none."""
+async def extent_of_readings(connection: Connection, where: Where) -> Extent | None:
+    """From the first of these readings to behind the last, None where there are none. Raises: StorageUnavailable."""
     series = ",".join(map(str, map(int, where.series or ())))
     statement = _EXTENT.format(series=series, each=replace(where, series=None).condition())
     with translated():

@@ -12,6 +12,7 @@ import pytest
 from hub.database.ids import uuid7
 from hub.database.pool import acquire
 from hub.telemetry import aligned
+from hub.telemetry.aggregate import fold_dirty
 from tests.hub.sessions.conftest import Lab, lab
 
 __all__ = ["lab"]
@@ -46,6 +47,15 @@ async def test_sensors_share_a_grid_with_nulls_where_one_has_nothing(lab: Lab) -
     assert found["times"][0] == at(0).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     assert values(found, oven) == [2, None, None, 9]
     assert values(found, scale) == [None, 7, None, None]
+
+
+async def test_a_grid_reaches_as_far_as_the_readings_also_when_their_minutes_are_summed_up(lab: Lab) -> None:
+    oven = await lab.sensor("oven")
+    await lab.post(oven, {at(25): 1, at(34): 2})
+    before = await table(lab.owner, sensor_id=oven)
+    await fold_dirty(lab.hub.services.pool, datetime.now(UTC))
+    assert values(before, oven) == [1, 2]
+    assert await table(lab.owner, sensor_id=oven) == before
 
 
 async def test_values_between_readings(lab: Lab) -> None:
@@ -88,6 +98,18 @@ async def test_runs_are_laid_over_one_another_by_start_or_annotation(lab: Lab) -
     assert by_heat["offsets_s"] == [-20, -10, 0]
     refused = await lab.owner.get(ALIGNED, params={"interval": "1s", "run_id": runs, "align": "annotation:cold"})
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "align")
+
+
+async def test_a_session_is_put_on_a_grid_of_its_own(lab: Lab) -> None:
+    oven, run = await lab.sensor("oven"), await lab.run()
+    await lab.post(oven, {at(second): second for second in (0, 10, 20, 30)})
+    session = await lab.started(run, started_at=at(10).isoformat())
+    await lab.owner.post(f"{lab.path(session)}/stop", json={"stopped_at": at(30).isoformat()})
+    for more in ({}, {"run_id": run}, {"run_id": run, "sensor_id": oven}):
+        found = await table(lab.owner, capture_session_id=session["id"], **more)
+        assert values(found, oven) == [10, 20]
+    elsewhere = {"interval": "10s", "capture_session_id": session["id"], "run_id": await lab.run()}
+    assert (await lab.owner.get(ALIGNED, params=elsewhere)).status_code == 404
 
 
 async def test_what_is_asked_for_is_bounded_and_checked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
