@@ -13,7 +13,7 @@ from hub.errors import not_found
 from hub.telemetry import membership
 from hub.telemetry.as_of import AsOf, load_as_of
 from hub.telemetry.catalogue import Catalogue
-from hub.telemetry.filters import Filters, TimeRange
+from hub.telemetry.filters import Filters, TimeRange, scope_of
 from hub.telemetry.live import NO_SENSORS, SensorIds
 from hub.telemetry.membership import FOR_EVER_US, Membership
 from hub.telemetry.scan import Rows, Where
@@ -112,7 +112,7 @@ async def select(connection: Connection, catalogue: Catalogue, filters: Filters,
     project_id, sessions = await _sessions(connection, filters, principal)
     sensors = set(await membership.series_of(connection, sessions))
     if filters.sensor_id:
-        sensors &= set(await filters.scope(principal).sensors(connection))
+        sensors &= await _named(connection, filters, principal, sensors)
     if isinstance(principal, SensorPrincipal):
         sensors &= {principal.id}
     found = await catalogue.series_of(connection, sensors, filters.signals)
@@ -121,6 +121,18 @@ async def select(connection: Connection, catalogue: Catalogue, filters: Filters,
     as_of = await _as_of(connection, catalogue, filters.as_of_profile, sensors)
     late, ids = filters.include_late, (filters.id_from, filters.id_to)
     return Selection(series, filters.range, sessions, late, hidden, as_of, *ids)
+
+
+async def _named(connection: Connection, filters: Filters, principal: Principal, of_sessions: set[UUID]) -> set[UUID]:
+    """The sensors that are asked for by name. What sessions recorded is seen with them, wherever a sensor is now.
+
+    Raises: Problem 404 for one that is neither theirs nor the caller's to see; 422.
+    """
+    wanted = filters.scope(principal).sensor_ids or frozenset()
+    elsewhere = wanted if isinstance(principal, SensorPrincipal) else wanted - of_sessions
+    if elsewhere:
+        await scope_of(principal, list(elsewhere), filters.project_id).sensors(connection)
+    return set(wanted)
 
 
 async def _as_of(

@@ -148,6 +148,29 @@ async def test_several_signals_may_be_named(lab: Lab) -> None:
         assert sorted(one["signal"] for one in aligned["columns"]) == expected
 
 
+async def test_what_a_session_recorded_is_seen_with_it_wherever_its_sensor_is_now(lab: Lab) -> None:
+    oven, scale = await two_sensors(lab)
+    second = (await lab.owner.post("/projects", json={"name": "Second"})).json()["id"]
+    assert (await lab.owner.post(f"/api/v1/sensors/{oven}/projects", json={"project_id": second})).status_code == 201
+    vic = await lab.hub.member("vic")
+    await lab.owner.post(f"/projects/{second}/members", json={"username": "vic", "role": "viewer"})
+    made = (await lab.owner.post("/api/v1/experiments", json={"project_id": second, "name": "E"})).json()
+    run = (await lab.owner.post(f"/api/v1/experiments/{made['id']}/runs", json={"name": "R"})).json()
+    session = await lab.started(run["id"], started_at=at(0).isoformat())
+    for is_shared in (True, False):
+        if not is_shared:
+            assert (await lab.owner.delete(f"/api/v1/sensors/{oven}/projects/{second}")).status_code == 204
+        for named in ({}, {"sensor_id": oven}):
+            seen = await vic.get(f"{ROOT}/query", params={"capture_session_id": session["id"], **named})
+            assert len(seen.json()["points"]) == 8, seen.text
+        other = await vic.get(f"{ROOT}/query", params={"capture_session_id": session["id"], "sensor_id": scale})
+        alone = await vic.get(f"{ROOT}/query", params={"sensor_id": oven})
+        assert (other.status_code, alone.status_code) == (404, 200 if is_shared else 404)
+    mine = lab.hub.client(Authorization=f"Bearer {lab.tokens[scale]}")
+    refused = await mine.get(f"{ROOT}/query", params={"capture_session_id": session["id"], "sensor_id": oven})
+    assert refused.status_code == 404
+
+
 async def test_a_time_that_ends_before_it_begins_is_refused(lab: Lab) -> None:
     for what in ("query", "aggregated", "export", "aligned"):
         grid = {"interval": "1s"} if what == "aligned" else {}
