@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+from uuid import UUID
 
 import numpy as np
 import orjson
@@ -23,19 +24,29 @@ _LABELS = np.array([(Status(byte & 15).label if byte & 15 < len(Status) else "")
 _REASONS = np.array([(Reason(byte >> 4).label if 0 < byte >> 4 < len(Reason) else None) for byte in range(256)], object)
 
 
+RawValue = Annotated[float, Field(strict=True)]
+
+
 class Preview(Body):
     """What to try the profile on: values, or else the sensor's latest readings within a range of time."""
 
-    values: list[float] | None = Field(None, min_length=1, max_length=READINGS_MAX, description="Raw values.")
+    values: list[RawValue] | None = Field(None, min_length=1, max_length=READINGS_MAX, description="Raw values.")
     time_from: Moment | None = Field(None, description="Readings from this time on.")
     time_to: Moment | None = Field(None, description="Readings up to and including this time.")
     signal: QueryText | None = Field(None, description="Readings of this signal only.")
-    limit: int | None = Field(None, ge=1, le=READINGS_MAX, description=f"The latest so many; {READINGS_DEFAULT}.")
+    limit: int | None = Field(
+        None, strict=True, ge=1, le=READINGS_MAX, description=f"The latest so many; {READINGS_DEFAULT}."
+    )
+    sensor_id: UUID | None = Field(None, description="The path's, if given.")
+    project_id: UUID | None = Field(None, description="The sensor's primary one, if given.")
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Preview:
-        if self.values is not None and {"time_from", "time_to", "signal", "limit"} & self.model_fields_set:
+        chosen = (self.time_from, self.time_to, self.signal, self.limit)
+        if self.values is not None and any(one is not None for one in chosen):
             raise ValueError("values: leave out what chooses readings")
+        if self.time_from is not None and self.time_to is not None and self.time_from > self.time_to:
+            raise ValueError("time_from: must not be after time_to")
         return self
 
 

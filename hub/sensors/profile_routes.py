@@ -133,8 +133,10 @@ async def preview_profile(
 ) -> Response:
     """What the profile, a draft too, makes of raw values or of the sensor's latest readings. Nothing is written."""
     wanted = body or Preview.model_validate({})
+    require_same("sensor_id", wanted.sensor_id, sensor_id)
     async with acquire(services.pool) as connection:
-        await find_sensor(connection, user, sensor_id)
+        sensor = await find_sensor(connection, user, sensor_id)
+        require_same("project_id", wanted.project_id, sensor["project_id"])
         await _find(connection, profile_id, sensor_id)
         profile = await load_as_of(connection, profile_id)
         readings = await _readings(services, connection, user, sensor_id, wanted) if wanted.values is None else None

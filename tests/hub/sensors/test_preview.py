@@ -84,6 +84,12 @@ async def test_raw_values_of_readings_are_hidden_from_viewers_where_the_project_
         {"limit": 100_001},
         {"signal": "\0"},
         {"other": 1},
+        {"values": [True]},
+        {"values": ["1"]},
+        {"limit": True},
+        {"time_from": at(2).isoformat(), "time_to": at(1).isoformat()},
+        {"sensor_id": "0190e2b4-0000-7000-8000-000000000000"},
+        {"project_id": "0190e2b4-0000-7000-8000-000000000000"},
     ],
 )
 async def test_what_does_not_fit_is_refused(lab: Lab, body: dict[str, Any]) -> None:
@@ -91,3 +97,10 @@ async def test_what_does_not_fit_is_refused(lab: Lab, body: dict[str, Any]) -> N
     profile = await draft(lab, oven, "1", 10.0)
     answer = await lab.owner.post(f"{path(oven)}/{profile}/preview", json=body)
     assert answer.status_code == 422
+
+
+async def test_a_preview_may_repeat_where_it_is_and_leave_out_by_null(lab: Lab) -> None:
+    oven = await lab.sensor("oven")
+    profile = await draft(lab, oven, "1", 10.0)
+    places: dict[str, Any] = {"sensor_id": oven, "project_id": lab.project}
+    assert (await preview(lab, oven, profile, values=[1, 2.5], limit=None, **places))["physical_value"] == [10, 25]
