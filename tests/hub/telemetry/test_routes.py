@@ -46,6 +46,12 @@ class Lab:
         assert answer.status_code == 200, answer.text
         return parse_events(answer.text)
 
+    async def opened(self) -> None:
+        """Return as soon as a stream listens."""
+        async with asyncio.timeout(30):
+            while not self.hub.services.tail.subscribers:
+                await asyncio.sleep(0.01)
+
 
 def parse_events(text: str) -> list[dict[str, Any]]:
     events = []
@@ -190,9 +196,7 @@ async def test_a_stream_resumes_behind_the_last_event(lab: Lab) -> None:
 
 async def test_a_stream_without_a_cursor_begins_now(lab: Lab) -> None:
     streaming = asyncio.create_task(lab.events(max_events=1))
-    async with asyncio.timeout(30):
-        while not lab.hub.services.tail.subscribers:
-            await asyncio.sleep(0.01)
+    await lab.opened()
     (stored,) = await lab.bench.store(lab.series, [Reading(-3600)])
     (event,) = await streaming
     assert event["data"]["id"] == stored
@@ -269,7 +273,7 @@ async def test_a_revoked_token_ends_the_stream_with_an_error(lab: Lab, monkeypat
     monkeypatch.setattr(streams, "RECHECK_S", 0.1)
     sensor = lab.hub.client(Authorization=f"Bearer {lab.token}")
     streaming = asyncio.create_task(lab.events(sensor))
-    await asyncio.sleep(0.3)
+    await lab.opened()
     assert not streaming.done()
     await lab.client.post(f"/api/v1/sensors/{lab.sensor_id}/rotate-token")
     (event,) = await streaming
@@ -279,25 +283,28 @@ async def test_a_revoked_token_ends_the_stream_with_an_error(lab: Lab, monkeypat
 async def test_a_new_sensor_of_the_project_joins_the_stream(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "RECHECK_S", 0.1)
     streaming = asyncio.create_task(lab.events(project_id=lab.sensor["project_id"], max_events=1))
-    await asyncio.sleep(0.3)
+    await lab.opened()
     body = {"project_id": lab.sensor["project_id"], "name": "kiln"}
     kiln = (await lab.client.post("/api/v1/sensors", json=body)).json()
     series = await lab.bench.series(UUID(kiln["sensor"]["id"]))
-    await asyncio.sleep(0.5)
-    (stored,) = await lab.bench.store(series, [Reading(0)])
-    assert (await streaming)[0]["data"]["id"] == stored
+    stored: list[int] = []
+    while not streaming.done():  # it joins soon; what was stored before that is passed by
+        stored += await lab.bench.store(series, [Reading(len(stored))])
+        await asyncio.sleep(0.1)
+    assert (await streaming)[0]["data"]["id"] in stored
 
 
 async def test_a_cursor_from_before_a_restore_begins_now_instead_of_never(lab: Lab) -> None:
     streaming = asyncio.create_task(lab.events(since_id=1 << 50, max_events=1))
-    await asyncio.sleep(0.5)
+    await lab.opened()
     (stored,) = await lab.bench.store(lab.series, [Reading(77)])
     assert (await streaming)[0]["data"]["id"] == stored
 
 
 async def test_streams_end_when_the_hub_stops(lab: Lab) -> None:
     streaming = asyncio.create_task(lab.events())
-    await asyncio.sleep(0.3)
+    await lab.opened()
     lab.hub.services.tail.stop()
-    assert await asyncio.wait_for(streaming, 5) == []
+    async with asyncio.timeout(30):
+        assert await streaming == []
     assert (await lab.client.get(STREAM)).status_code == 503
