@@ -33,7 +33,7 @@ from hub.accounts.views import (
     UserView,
 )
 from hub.errors import Problem, forbidden, not_found
-from hub.events.change import CurrentChanges
+from hub.events.change import Change, CurrentChanges
 from hub.events.event import NewEvent, SubjectType
 from hub.fields import QueryText
 from hub.services import Services
@@ -95,13 +95,14 @@ async def me(user: SignedInUser) -> UserView:
     return UserView.of(user)
 
 
-@router.post("/auth/sign-in-links", status_code=201, dependencies=[rule(IN_PERSON)])
-async def add_sign_in_link(changes: CurrentChanges, user: CurrentUser, body: LinkRequest | None = None) -> LinkView:
+@router.post("/auth/sign-in-links", status_code=201, response_model=LinkView, dependencies=[rule(IN_PERSON)])
+async def add_sign_in_link(changes: CurrentChanges, user: CurrentUser, body: LinkRequest | None = None) -> Response:
     """A link that signs in once: for oneself, or for anyone if an administrator asks."""
     username = body.username if body else ""
     settings = changes.services.settings
     token = new_token()
-    async with changes.begin() as change:
+
+    async def create(change: Change) -> LinkView:
         expires_at = change.now + timedelta(minutes=settings.sign_in_link_minutes)
         target = user.id
         if username and username.lower() not in (user.username.lower(), user.email.lower()):
@@ -113,7 +114,9 @@ async def add_sign_in_link(changes: CurrentChanges, user: CurrentUser, body: Lin
             target = row["id"]
         await store.add_link(change.connection, token_hash(token), target, expires_at)
         change.record(NewEvent("user.sign_in_link_made", SubjectType.USER, target))
-    return LinkView(url=f"{settings.base_url}/sign-in?token={token}", expires_at=expires_at)
+        return LinkView(url=f"{settings.base_url}/sign-in?token={token}", expires_at=expires_at)
+
+    return await changes.once(create, stored=lambda view: view.model_copy(update={"url": None}))
 
 
 @router.get("/sign-in", include_in_schema=False, dependencies=[rule(ANYONE)])

@@ -100,7 +100,7 @@ class SessionView(BaseModel):
 
 
 class LinkView(BaseModel):
-    """A one-time sign-in link."""
+    """A one-time sign-in link. It is shown once: a repeat of the request has none."""
 
-    url: str
+    url: str | None
     expires_at: datetime

@@ -134,14 +134,16 @@ async def test_a_stream_ends_when_its_token_is_not_good_any_more(
     made = await token_of(ann, "read")
     user_id = (await ann.get("/auth/me")).json()["id"]
     pending = asyncio.ensure_future(script(hub, made).get("/api/v1/telemetry/stream?idle_timeout_seconds=20"))
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(30):
+        while not hub.services.tail.subscribers:
+            await asyncio.sleep(0.01)
     assert not pending.done()
     if end == "revoked":
         await ann.delete(f"/auth/tokens/{made['personal_token']['id']}")
     else:
         change = {"is_active": False} if end == "deactivated" else {"password_change_required": True}
         assert (await admin.patch(f"/auth/users/{user_id}", json=change)).status_code == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         answer = await pending
     assert "event: error" in answer.text
     assert '"status":401' in answer.text

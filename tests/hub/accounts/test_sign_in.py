@@ -231,6 +231,19 @@ async def test_a_sign_in_link_works_once(hub: Hub) -> None:
     assert (await hub.client().get(link["url"])).status_code == 401
 
 
+async def test_a_repeat_of_the_request_makes_no_second_link_and_shows_none(hub: Hub) -> None:
+    admin, headers = await hub.signed_in(), {"Idempotency-Key": "k-1"}
+    first = await admin.post("/auth/sign-in-links", json={}, headers=headers)
+    again = await admin.post("/auth/sign-in-links", json={}, headers=headers)
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
+    assert again.json() == {"url": None, "expires_at": first.json()["expires_at"]}
+    assert (await hub.client().get(first.json()["url"])).status_code == 303
+    async with hub.services.pool.acquire() as connection:
+        assert await connection.fetchval("select count(*) from sign_in_links") == 1
+        kept = await connection.fetchval("select convert_from(body, 'utf-8') from idempotency_keys")
+    assert "token" not in kept
+
+
 async def test_an_expired_sign_in_link_does_not_work(hub: Hub) -> None:
     link = (await (await hub.signed_in()).post("/auth/sign-in-links", json={})).json()
     async with hub.services.pool.acquire() as connection:
