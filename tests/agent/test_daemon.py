@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID
@@ -241,3 +243,25 @@ def test_sigterm_commits_everything_and_exits_with_success(config: Path, setting
     assert status is not None
     stored = sum(len(each.columns) for each in readings(spooled(settings.data_dir)))
     assert stored == status.state.devices[0].readings >= 20
+
+
+async def test_systemd_is_told_of_beginning_life_and_end(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[bytes] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000")
+
+        def heard() -> bool:
+            with suppress(BlockingIOError):
+                while True:
+                    came.append(listener.recv(64))
+            return came.count(b"WATCHDOG=1") > 2
+
+        await running(settings, heard)
+        heard()
+    assert came[0] == b"READY=1"
+    assert came.count(b"STOPPING=1") == 1
