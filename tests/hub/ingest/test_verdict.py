@@ -88,17 +88,17 @@ def test_splits_hold_over_defaults_and_rulings_over_what_was_decided_before(
 
 def test_a_sensor_of_ten_thousand_sessions_has_a_timeline_at_once() -> None:
     windows = [Term(2, 10 * number, 10 * number + 5, 7, is_split=True) for number in range(10_000)]
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     timeline = Timeline([Term(1), *windows])
-    assert time.perf_counter() - began_s < 5
+    assert time.process_time() - began_s < 5
     assert timeline.at(np.array([-1, 4, 5, 99_994, 99_995])).tolist() == [1, 2, 1, 2, 1]
 
 
 def test_ten_thousand_recalculations_that_overlap_make_a_timeline_at_once() -> None:
     rulings = [Term(2 + place % 2, place, 30_000 - place, 100 + place, is_ruling=True) for place in range(10_000)]
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     timeline = Timeline([Term(1), *rulings])
-    assert time.perf_counter() - began_s < 5
+    assert time.process_time() - began_s < 5
     assert timeline.at(np.array([-1, 0, 1, 9999, 20_000, 20_001, 30_000])).tolist() == [1, 2, 3, 3, 3, 2, 1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+from hub.sensors.views import SPLIT_MAX
 from tests.hub.recalculation.test_tasks import draft, path
 from tests.hub.sensors.splitting import SPLIT
 from tests.hub.sessions.conftest import Lab, lab
@@ -26,7 +27,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"run_ids": ["FOREIGN RUN"]}, "split.run_ids"),
     ({"capture_session_ids": ["RUN"]}, "split.capture_session_ids"),
     ({"capture_session_ids": ["FOREIGN SESSION"]}, "split.capture_session_ids"),
-    ({"run_ids": [str(uuid4()) for _ in range(1001)]}, "split.run_ids"),
+    ({"run_ids": [str(uuid4()) for _ in range(SPLIT_MAX + 1)]}, "split.run_ids"),
     ({"run_ids": ["RUN"], "colour": "red"}, "split.colour"),
 ]
 
@@ -34,7 +35,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 async def test_what_a_split_cannot_be_for_is_refused_by_name(lab: Lab) -> None:
     oven, run = await lab.sensor("oven"), await lab.run()
     elsewhere = (await lab.owner.post("/projects", json={"name": "Elsewhere"})).json()["id"]
-    foreign_run = await Lab(lab.hub, lab.owner, elsewhere).run()
+    foreign = Lab(lab.hub, lab.owner, elsewhere)
+    await foreign.sensor("of another lab")
+    foreign_run = await foreign.run()
     known = {
         "RUN": run,
         "SESSION": (await lab.started(run, status="draft"))["id"],
@@ -49,6 +52,9 @@ async def test_what_a_split_cannot_be_for_is_refused_by_name(lab: Lab) -> None:
         }
         answer = await lab.owner.post(f"{path(oven)}/{profile}/publish", json={"split": meant})
         assert (answer.status_code, [one["field"] for one in answer.json()["errors"]]) == (422, [field]), body
+    too_many = {"split": {"run_ids": [str(uuid4()) for _ in range(SPLIT_MAX + 1)]}}
+    answer = await lab.owner.post(f"{path(oven)}/{profile}/publish", json=too_many)
+    assert "at most 1000" in answer.text
     (unchanged,) = (await lab.owner.get(path(oven))).json()["conversion_profiles"]
     assert (unchanged["status"], unchanged["split"]) == ("draft", None)
 
