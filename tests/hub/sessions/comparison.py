@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from tests.hub.sessions.model import UNPLACED, Reading, buckets_of
@@ -14,7 +14,7 @@ INTERVALS = {"10s": 10, "1m": 60, "2m": 120}
 
 async def require_agreement(trial: Trial) -> None:
     """All that the hub says of readings, sessions and runs is what the model says."""
-    await _require_readings(trial)
+    await _require_same(trial, trial.model.readings, project_id=trial.lab.project)
     for number, row in enumerate(trial.rows):
         for with_held in (False, True):
             expected = trial.model.members(number, with_held=with_held)
@@ -42,27 +42,14 @@ def _row(trial: Trial, reading: Reading) -> Row:
     return reading.sensor, reading.at_us, reading.value, session_id
 
 
-async def _require_readings(trial: Trial) -> None:
-    """Everything that is stored, whether of a session or not."""
-    expected = sorted(_row(trial, one) for one in trial.model.readings)
-    assert await trial.shown.queried(project_id=trial.lab.project) == expected
-    for kind in ("csv", "json"):
-        assert await trial.shown.exported(kind, project_id=trial.lab.project) == expected
-    await _require_buckets(trial, trial.model.readings, project_id=trial.lab.project)
-
-
-async def _require_same(trial: Trial, expected: list[Reading], **asked: Any) -> None:
+async def _require_same(trial: Trial, expected: Sequence[Reading], **asked: Any) -> None:
     rows = sorted(_row(trial, one) for one in expected)
     assert await trial.shown.queried(**asked) == rows
-    for kind in ("csv", "json"):
+    for kind in trial.turn(("csv", "json")):
         assert await trial.shown.exported(kind, **asked) == rows
-    await _require_buckets(trial, expected, **asked)
-
-
-async def _require_buckets(trial: Trial, expected: Iterable[Reading], **asked: Any) -> None:
-    for interval, length_s in INTERVALS.items():
+    for interval in trial.turn(("10s", "1m", "2m")):
         buckets = await trial.shown.summed(interval, **asked)
-        assert buckets == buckets_of(expected, length_s * SECOND_US), interval
+        assert buckets == buckets_of(expected, INTERVALS[interval] * SECOND_US), interval
 
 
 async def _require_certificate(trial: Trial, number: int) -> None:

@@ -26,8 +26,8 @@ BLIND_US = 40 * 365 * 86_400_000_000
 """How far behind a clock is that starts without a battery."""
 
 _IS_KNOWN = """
-select exists (select from ledger l join epochs e on e.id = l.epoch_id
-               where e.epoch = $1 and l.seq = $2 and l.checksum = $3)
+select exists (select from epochs e left join ledger l on l.epoch_id = e.id and l.seq = $2 and l.checksum = $3
+               where e.epoch = $1 and (l.seq = $2 or e.folded_through >= $2))
 """
 
 

@@ -105,7 +105,7 @@ class Loss:
     """A gap record: readings by sensor that never come, None where nobody can say how many.
 
     Attributes:
-        begun: by which clock it begins.
+        begun: by which clock it begins; where nobody knows that one, it is taken to be like the one it ends by.
         ended: by which it ends, which is another one where a process had died.
     """
 
@@ -118,7 +118,8 @@ class Loss:
 
     @property
     def from_us(self) -> int:
-        return self.begun.placed_us(self.clock_from_us)
+        known = self.ended if self.begun.correction_us is None else self.begun
+        return known.placed_us(self.clock_from_us)
 
     @property
     def to_us(self) -> int:

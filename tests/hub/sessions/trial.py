@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hub.database.ids import uuid7
+from hub.ingest.fold import LedgerFolding
 from hub.telemetry.aggregate import fold_dirty
 from shared.records import Gap
 from tests.hub.conftest import Hub
@@ -39,6 +40,8 @@ class Trial:
         policy: for late data, of sessions that begin.
         step: number of the present one.
         stretches: in which clock segment readings were taken that are set aside, by their first time.
+        asks: how often the hub was asked.
+        every_way: whether it is asked in all ways each time, or in each way by turns.
     """
 
     lab: Lab
@@ -48,12 +51,19 @@ class Trial:
     rows: list[dict[str, Any]] = field(default_factory=list)
     policy: str | None = None
     step: int = 0
-    value: float = 0.0
+    count: int = 0
     stretches: dict[int, Stretch] = field(default_factory=dict)
+    asks: int = 0
+    every_way: bool = False
 
     @property
     def shown(self) -> Shown:
         return Shown(self.lab, {self.ids[name]: name for name in SENSORS})
+
+    def turn(self, ways: Sequence[str]) -> Sequence[str]:
+        """The ways to ask whose turn it is."""
+        self.asks += 1
+        return ways if self.every_way else (ways[self.asks // 2 % len(ways)],)
 
     async def do(self, step: Sequence[Any]) -> None:
         """One step, unless it makes no sense as things are."""
@@ -83,7 +93,9 @@ class Trial:
                 answer = await self.lab.owner.put(f"/projects/{self.lab.project}/policies", json={"late_data": policy})
                 assert answer.status_code == 200, answer.text
             case ("fold",):
-                await fold_dirty(self.lab.hub.services.pool, datetime.now(UTC))
+                services = self.lab.hub.services
+                await fold_dirty(services.pool, datetime.now(UTC))
+                await LedgerFolding(services.storage, services.clock, keep_s=0.0).once()
             case ("start", run, from_s, length_s):
                 await self._start(run, from_s, length_s)
             case ("release" | "discard" as what, place) if self.model.asides:
@@ -107,8 +119,9 @@ class Trial:
         await self.courier.deliver(self.courier.take({}))
 
     def _next_value(self) -> float:
-        self.value += 1
-        return self.value
+        """Another one each time; neither rising nor falling."""
+        self.count += 1
+        return float(self.count if self.count % 2 else -self.count)
 
     def _sample(self, sensors: Sequence[str], spaces: Sequence[int]) -> None:
         samples: dict[str, list[tuple[int, float]]] = {sensor: [] for sensor in sensors}
