@@ -156,22 +156,6 @@ async def test_another_default_does_not_end_a_split(lab: Lab) -> None:
     assert status == ["deprecated", "active", "active"]
 
 
-async def test_a_deprecated_split_leaves_later_readings_to_the_default(lab: Lab) -> None:
-    oven = await lab.sensor("oven")
-    default = await publish(lab, oven, DEFAULT)
-    run = await lab.run((oven,))
-    await lab.started(run, started_at=at(0).isoformat())
-    off = await split(lab, oven, SPLIT, run_ids=[run])
-    await post(lab, oven, 1)
-    await deprecate(lab, off)
-    await post(lab, oven, 2)
-    now = datetime.now(UTC)
-    await lab.post(oven, {now: 1.0})
-    found = await factors(lab, oven)
-    assert (found.pop(1), found.pop(2), [*found.values()]) == (10, 10, [2])
-    assert (await lab.owner.get(f"/api/v1/sensors/{oven}")).json()["active_profile_id"] == default["id"]
-
-
 async def test_of_two_splits_for_a_session_the_later_holds_and_when_it_ends_the_earlier_again(lab: Lab) -> None:
     oven = await lab.sensor("oven")
     await publish(lab, oven, DEFAULT)
@@ -211,23 +195,6 @@ async def test_of_two_splits_the_one_published_first_holds_once_it_is_in_force_i
     await post(lab, oven, 1, 7800)
     await post(lab, oven, 2, 7801, capture_session_id=session["id"])
     assert await factors(lab, oven) == {1: 100, 2: 100, 7800: 10, 7801: 10}
-
-
-async def test_a_split_of_which_nothing_is_left_is_deprecated(lab: Lab) -> None:
-    oven = await lab.sensor("oven")
-    await publish(lab, oven, DEFAULT)
-    run, other = await lab.run((oven,)), await lab.run((oven,))
-    session = await lab.started(run, started_at=at(0).isoformat(), stopped_at=at(10).isoformat())
-    narrow = await split(lab, oven, 3.0, capture_session_ids=[session["id"]])
-    both = await split(lab, oven, SPLIT, run_ids=[run, other])
-    only = await split(lab, oven, OTHER, valid_from=at(5), run_ids=[run])
-    status = [(await shown(lab, one))["status"] for one in (narrow, both, only)]
-    assert status == ["deprecated", "active", "active"]
-    told = (await lab.owner.get("/api/v1/events", params={"project_id": lab.project})).json()["events"]
-    ended = [one["payload"]["profile_id"] for one in told if one["event_type"] == "conversion_profile.deprecated"]
-    assert ended == [narrow["id"]]
-    await post(lab, oven, 1, 6)
-    assert await factors(lab, oven) == {1: 10, 6: 100}
 
 
 async def test_without_a_default_all_else_stays_raw_and_the_first_default_holds_for_all_times(lab: Lab) -> None:

@@ -32,6 +32,12 @@ _LEFT = "select exists (select from backfill_tasks where status in ('pending', '
 
 
 @pytest.fixture
+def hub_settings(hub_settings: dict[str, Any]) -> dict[str, Any]:
+    """Whoever signs in stays so however long it takes."""
+    return hub_settings | {"access_token_s": 12 * 3600}
+
+
+@pytest.fixture
 async def hubs(lab: Lab, hub_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Hub]]:
     """Two on one database."""
     monkeypatch.setattr(chunk, "READINGS_MAX", READINGS_A_STEP)
