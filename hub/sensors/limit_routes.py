@@ -11,9 +11,10 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 from hub.access.identity import CurrentUser, Role
 from hub.access.rules import EDITOR, VIEWER, rule
 from hub.database.pool import Connection, acquire
+from hub.errors import require_same
 from hub.events.change import CurrentChanges
 from hub.events.event import NewEvent, SubjectType
-from hub.fields import Body, storable
+from hub.fields import Body, Flag, storable
 from hub.sensors import limit_store
 from hub.sensors.access import find_sensor
 from hub.sensors.limits import Limit, Side
@@ -37,6 +38,8 @@ class LimitBody(Body):
     high: Finite | None = Field(None, description="Values above it are told.")
     hysteresis: Finite = Field(0.0, ge=0, description="How far back within it clears a limit.")
     silence_s: Finite | None = Field(None, ge=1, le=SILENCE_S_MAX, description="How long nothing may come.")
+    exceeded: Side | None = Field(None, description="As it was shown; changes nothing.")
+    silent: Flag = Field(False, description="As it was shown; changes nothing.")
 
     @model_validator(mode="after")
     def _fits(self) -> LimitBody:
@@ -58,6 +61,8 @@ class LimitsBody(Body):
     """All that is watched of a sensor: what is not named is watched no longer."""
 
     limits: Annotated[list[LimitBody], Field(max_length=LIMITS_MAX)]
+    sensor_id: UUID | None = Field(None, description="The path's, if given.")
+    project_id: UUID | None = Field(None, description="The sensor's primary one, if given.")
 
     @model_validator(mode="after")
     def _distinct(self) -> LimitsBody:
@@ -95,8 +100,10 @@ async def get_limits(services: CurrentServices, user: CurrentUser, sensor_id: UU
 @router.put("/{sensor_id}/limits", dependencies=[rule(EDITOR)])
 async def set_limits(changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, body: LimitsBody) -> LimitsView:
     """Watch these signals. What stays as it was goes on as it stands; the next reading judges what was changed."""
+    require_same("sensor_id", body.sensor_id, sensor_id)
     async with changes.begin() as change:
         row = await find_sensor(change.connection, user, sensor_id, Role.EDITOR)
+        require_same("project_id", body.project_id, row["project_id"])
         wanted = {one.signal: one.limit() for one in body.limits}
         await limit_store.replace(change.connection, sensor_id, wanted, change.now)
         view = await _view(change.connection, sensor_id)

@@ -13,7 +13,7 @@ from hub.access.rules import EDITOR, SIGNED_IN, VIEWER, rule
 from hub.access.tokens import token_hash
 from hub.database.ids import uuid7
 from hub.database.pool import acquire
-from hub.errors import conflict, invalid, not_found
+from hub.errors import conflict, invalid, not_found, require_same
 from hub.events.change import Change, CurrentChanges
 from hub.events.event import PublicEvent
 from hub.fields import QueryText
@@ -139,6 +139,7 @@ async def change_sensor(
     services: CurrentServices, changes: CurrentChanges, user: CurrentUser, sensor_id: UUID, body: SensorChange
 ) -> View:
     """Rename or describe a sensor, or give it another status."""
+    require_same("sensor_id", body.sensor_id, sensor_id)
     with unique_names():
         async with changes.begin() as change:
             await store.lock_catalogue(change.connection)

@@ -64,8 +64,8 @@ _ONE = f"""
 """
 _ADD = """
     insert into sensors (id, project_id, name, type, input_unit, display_unit, status, calibration_notes,
-                         token_hash, token_preview, created_at, updated_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)
+                         token_hash, token_preview, created_at, updated_at, readings_per_s_max)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, nullif($12::integer, 0))
 """
 _ADD_PROJECT = "insert into sensor_projects (sensor_id, project_id) values ($1, $2) on conflict do nothing"
 _REMOVE_PROJECT = "delete from sensor_projects where sensor_id = $1 and project_id = $2"
@@ -185,6 +185,7 @@ async def add(
         token_hash,
         token_preview,
         now,
+        fields.readings_per_s_max,
     )
     await connection.execute(_ADD_PROJECT, sensor_id, project_id)
 

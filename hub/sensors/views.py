@@ -25,6 +25,9 @@ Version = Annotated[
 ]
 
 
+ReadingsPerS = Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
+
+
 class NewProfile(Body):
     """A conversion profile to be. Its payload must fit its kind."""
 
@@ -106,12 +109,19 @@ class NewSensor(Body):
     display_unit: Word = ""
     status: SensorStatus = SensorStatus.REGISTERING
     calibration_notes: Text = ""
+    readings_per_s_max: ReadingsPerS | None = Field(None, description="As in a change.")
     conversion_profile: NewProfile | None = Field(None, description="Its first profile, in force at once.")
 
     def fields(self) -> SensorFields:
         """For the database."""
         return SensorFields(
-            self.name, self.type, self.input_unit, self.display_unit, self.status, self.calibration_notes
+            self.name,
+            self.type,
+            self.input_unit,
+            self.display_unit,
+            self.status,
+            self.calibration_notes,
+            self.readings_per_s_max,
         )
 
 
@@ -124,14 +134,17 @@ class SensorChange(Body):
     display_unit: Word | None = None
     status: SensorStatus | None = None
     calibration_notes: Text | None = None
-    readings_per_s_max: int | None = Field(
-        None,
-        strict=True,
-        ge=0,
-        le=10_000_000,
-        description="How much may be sent with its token; 0 for what the hub's settings say.",
+    readings_per_s_max: ReadingsPerS | None = Field(
+        None, description="How much may be sent with its token; 0 for what the hub's settings say."
     )
+    sensor_id: UUID | None = Field(None, description="The sensor's own id, if given.")
     project_id: UUID | None = Field(None, description="The sensor's, if given.")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> SensorChange:
+        if self.fields() == SensorFields():
+            raise ValueError("give at least one field to change")
+        return self
 
     def fields(self) -> SensorFields:
         """For the database."""

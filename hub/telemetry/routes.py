@@ -145,7 +145,9 @@ async def aggregated(
 
     It sums up what a query with the same filters would give, page by page.
     """
-    asked_us = _interval_us(bucket_interval or bucket)
+    if bucket_interval is not None and bucket not in (None, bucket_interval):
+        raise invalid("bucket", "is another than bucket_interval")
+    asked_us = _interval_us(bucket if bucket_interval is None else bucket_interval)
     catalogue = services.tail.catalogue
     async with acquire(services.pool) as connection:
         selection = await select(connection, catalogue, filters, principal)

@@ -180,3 +180,15 @@ async def test_limits_that_make_no_sense_are_refused(lab: Lab, limit: dict[str, 
     assert answer.status_code == 422, answer.text
     twice = {"limits": [{"high": 1}, {"low": 1}]}
     assert (await lab.owner.put(path, json=twice)).status_code == 422
+
+
+async def test_what_was_shown_may_be_put_back_as_it_is(lab: Lab) -> None:
+    sensor = await lab.sensor("oven")
+    path = f"/api/v1/sensors/{sensor}/limits"
+    await lab.owner.put(path, json={"limits": [{"high": 80}, {"signal": "flow", "silence_s": 60}]})
+    shown = (await lab.owner.get(path)).json()
+    again = await lab.owner.put(path, json=shown | {"sensor_id": sensor, "project_id": lab.project})
+    assert (again.status_code, again.json()) == (200, shown)
+    for name in ("sensor_id", "project_id"):
+        refused = await lab.owner.put(path, json=shown | {name: "0190e2b4-0000-7000-8000-000000000000"})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, name)

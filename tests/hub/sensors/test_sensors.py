@@ -199,3 +199,22 @@ async def test_a_sensor_is_changed_field_by_field(hub: Hub) -> None:
         "°C",
     )
     assert (await client.patch(path, json={"project_id": str(uuid4())})).status_code == 422
+
+
+async def test_a_sensor_may_be_made_with_its_rate_and_changed_with_its_own_id(hub: Hub) -> None:
+    client = await hub.signed_in()
+    project = await new_project(client)
+    for rate, shown in ((5, 5), (0, None), (None, None)):
+        made = await new_sensor(client, project, f"at {rate}", readings_per_s_max=rate)
+        assert made["sensor"]["readings_per_s_max"] == shown
+    sensor = made["sensor"]
+    path = f"{SENSORS}/{sensor['id']}"
+    changed = await client.patch(path, json={"type": "x", "sensor_id": sensor["id"], "project_id": project})
+    assert (changed.status_code, changed.json()["type"]) == (200, "x")
+    before = (await client.get(path)).json()["updated_at"]
+    for nothing in ({"name": None}, {"sensor_id": sensor["id"]}, {"project_id": project}, {"readings_per_s_max": None}):
+        assert (await client.patch(path, json=nothing)).status_code == 422
+    for other in ("sensor_id", "project_id"):
+        refused = await client.patch(path, json={"type": "y", other: "0190e2b4-0000-7000-8000-000000000000"})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, other)
+    assert (await client.get(path)).json()["updated_at"] == before

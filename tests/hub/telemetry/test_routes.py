@@ -181,7 +181,9 @@ async def test_the_interval_can_be_chosen_within_reason(lab: Lab) -> None:
     assert (seconds["bucket_interval"], len(seconds["buckets"])) == ("1s", 4)
     assert (await interval(bucket="5 minutes")).json()["bucket_interval"] == "5m"
     assert len((await interval(bucket="1s", limit=2)).json()["buckets"]) == 2
-    assert (await interval(bucket="soon")).status_code == 422
+    assert (await interval(bucket="1s", bucket_interval="1s")).json()["bucket_interval"] == "1s"
+    for wrong in ({"bucket": "soon"}, {"bucket_interval": ""}, {"bucket": "1s", "bucket_interval": "1m"}):
+        assert (await interval(**wrong)).status_code == 422
     assert (await interval(time_from="2030-01-01T00:00:00Z")).json()["buckets"] == []
 
 
