@@ -23,8 +23,8 @@ from labrelay.up import child, embedded_broker, ports
 from labrelay.up.child import Child
 from labrelay.up.mosquitto import Broker, Listeners
 from tests.fixtures.servers import Mosquitto
-from tests.hub.access.route_table import REQUESTS, Request
-from tests.hub.access.test_route_table import REFUSED, call, rows
+from tests.hub.access.calling import call
+from tests.hub.access.route_table import REFUSED, REQUESTS, Request, rows
 from tests.hub.access.world import CALLERS, PASSWORD, World, lay_out
 from tests.hub.conftest import Hub, running_hub
 

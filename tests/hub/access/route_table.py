@@ -286,6 +286,7 @@ REQUESTS: dict[str, Request] = {
 
 NAMED = {"user_id": "{viewer_id}", "other_id": "{other_project_id}"}
 """What stands for parameters of paths that are called otherwise than in the world."""
+REFUSED = frozenset({401, 403, 404})
 
 
 def rows() -> dict[str, tuple[int, ...]]:

@@ -11,13 +11,12 @@ from hub.app import create_app
 from hub.openapi import rules_of
 from hub.settings import HubSettings
 from tests.hub.access.calling import call
-from tests.hub.access.route_table import REQUESTS, rows
+from tests.hub.access.route_table import REFUSED, REQUESTS, rows
 from tests.hub.access.world import CALLERS, lay_out
 from tests.hub.conftest import Hub
 
 PARTS = 4
 """The table is walked in so many tests, so that workers share it."""
-REFUSED = frozenset({401, 403, 404})
 ANOTHERS = "DELETE /projects/{project_id}/members/{user_id}"
 """Leaving takes `write`, but removing another member, which is what the table does, takes `manage`."""
 

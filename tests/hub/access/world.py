@@ -13,6 +13,7 @@ import httpx
 from hub.access.tokens import AccessClaims, new_personal_token, new_token, token_hash
 from hub.agents.enrol import code_hash, new_code
 from hub.database.ids import uuid7
+from hub.sensors.store import lock_starts
 from tests.hub.conftest import Hub
 
 CALLERS = ("anonymous", "stranger", "viewer", "editor", "owner", "admin", "sensor", "agent")
@@ -150,6 +151,7 @@ async def lay_out(hub: Hub, password_hash: str, caller: str, scope: str = "read"
     }
     bearers, refresh_tokens = {"sensor": sensor_token, "agent": new_token()}, {}
     async with hub.services.pool.acquire() as connection, connection.transaction():
+        await lock_starts(connection)  # before the catalogue's lock, as whoever starts a session
         for person in ("stranger", "viewer", "editor", "owner", "admin"):
             user = ids[f"{person}_id"]
             name = f"{person}-{mark}"
