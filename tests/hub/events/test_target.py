@@ -212,6 +212,42 @@ async def test_an_answer_that_is_none_is_a_failure(answer: bytes) -> None:
         server.close()
 
 
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    ],
+)
+async def test_a_target_that_answers_in_trickles_is_given_up_in_time(first: bytes, then: bytes) -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            writer.write(first)
+            while True:
+                writer.write(then)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        except OSError:
+            ended.set()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sender = Sender(Guard(["127.0.0.0/8"]), AnchoredClock(), timeout_s=0.5)
+    try:
+        async with asyncio.timeout(30):
+            assert await sender.attempt(message(f"http://127.0.0.1:{port}/")) == "no answer within 0.5 s"
+            await ended.wait()
+    finally:
+        await sender.close()
+        server.close()
+
+
 async def test_a_body_without_end_is_not_read() -> None:
     sent = 0
 
