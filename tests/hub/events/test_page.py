@@ -17,9 +17,11 @@ _EVENT = re.compile(rf"(?:{'|'.join(SubjectType)})\.[a-z_]+")
 
 
 def recorded() -> set[str]:
-    """Event types that stand in the hub's code."""
-    trees = [ast.parse(file.read_text()) for file in Path(hub.__path__[0]).rglob("*.py")]
-    texts = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    """Event types that stand in the hub's code; names of fields that are refused are none."""
+    nodes = [node for file in Path(hub.__path__[0]).rglob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    refusals = [node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "invalid"]
+    fields = {id(call.args[0]) for call in refusals if call.args}
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in fields]
     return {text for text in texts if isinstance(text, str) and _EVENT.fullmatch(text)}
 
 
