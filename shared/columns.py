@@ -147,7 +147,7 @@ def decode_columns(body: bytes | memoryview) -> DecodedColumns:
     profile = _unpack_profile(reader, n, k, lengths)
     physical, digest = _unpack_physical(reader, n)
     reader.finish()
-    series = np.repeat(refs, lengths).astype(np.uint32)
+    series = (refs if k == n else np.repeat(refs, lengths)).astype(np.uint32)
     return DecodedColumns(Columns(series, timestamp_us, raw, physical, status, profile), digest)
 
 
@@ -270,6 +270,8 @@ def _timestamps(firsts: Int64, lengths: Int64, steps: Int64, n: int) -> Int64:
         raise CorruptBatch("timestamps of a series do not rise")
     if int(firsts.min()) < 0 or int(firsts.max()) > TIMESTAMP_US_MAX or (len(steps) and steps.max() > TIMESTAMP_US_MAX):
         raise CorruptBatch("a timestamp lies outside 1970 … 9999")
+    if not len(steps):  # one of each series, as with every poll that goes by itself
+        return firsts
     starts = np.cumsum(lengths) - lengths
     offsets = np.zeros(n, np.int64)
     inner = np.ones(n, bool)
@@ -280,7 +282,7 @@ def _timestamps(firsts: Int64, lengths: Int64, steps: Int64, n: int) -> Int64:
     if int(timestamp_us.min()) < 0 or int(timestamp_us.max()) > TIMESTAMP_US_MAX:
         raise CorruptBatch("a timestamp lies outside 1970 … 9999")
     # Where no sum can have wrapped, steps from 1 prove that times rise.
-    may_wrap = len(steps) > 0 and int(steps.max()) > _STEP_US_SAFE
+    may_wrap = int(steps.max()) > _STEP_US_SAFE
     if may_wrap and not (np.diff(timestamp_us)[inner[1:]] > 0).all():
         raise CorruptBatch("timestamps of a series do not rise")
     return timestamp_us
@@ -304,11 +306,17 @@ def _unpack_status(reader: _Reader, n: int) -> NDArray[np.uint8]:
     if low < 0 or high > 255:
         raise CorruptBatch("unknown status")
     if low == high:
-        _check_status(wide[:1].astype(np.uint8))
+        if not _is_status(low):
+            raise CorruptBatch("unknown status")
         return np.full(n, low, np.uint8)
     status = wide.astype(np.uint8)
     _check_status(status)
     return status
+
+
+def _is_status(byte: int) -> bool:
+    kind, reason = byte & 0x0F, byte >> 4
+    return kind <= _STATUS_MAX and reason <= _REASON_MAX and (kind == Status.CONVERSION_FAILED) == (reason > 0)
 
 
 def _check_status(status: NDArray[np.uint8]) -> None:
@@ -329,7 +337,7 @@ def _unpack_profile(reader: _Reader, n: int, k: int, lengths: Int64) -> NDArray[
     if int(wide.min()) < 0 or int(wide.max()) > 0xFFFFFFFF:
         raise CorruptBatch("a profile reference is out of range")
     profile = wide.astype(np.uint32)
-    return np.repeat(profile, lengths) if code == _PROFILE_PER_RUN else profile
+    return np.repeat(profile, lengths) if code == _PROFILE_PER_RUN and k < n else profile
 
 
 def _unpack_physical(reader: _Reader, n: int) -> tuple[Float64, bytes | None]:

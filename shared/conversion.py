@@ -273,7 +273,10 @@ def convertible(status: UInt8) -> Bool:
 
 def before_conversion(status: UInt8) -> UInt8:
     """Status bytes, uint8 (n,), with what a conversion made of them taken back; other failures stay."""
-    undone = (status == Status.CONVERTED) | (status == _OVERFLOW) | (status == _DOMAIN)
+    undone = status == Status.CONVERTED
+    if undone.all():
+        return np.full(len(status), Status.RAW_ONLY, np.uint8)
+    undone |= (status == _OVERFLOW) | (status == _DOMAIN)
     return np.where(undone, np.uint8(Status.RAW_ONLY), status)
 
 

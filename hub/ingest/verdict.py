@@ -7,12 +7,6 @@ A batch either goes in whole (each of its readings stored, or set aside with a r
 `LATER`         a series that it uses is not registered yet, or its clock may still be measured
 `PHYSICAL`      the physical column that it left out cannot be derived bit for bit
 ==============  ====================================================================================
-
-Profiles. The hub's published profiles decide by the reading's time, and recalculations over that. What the agent
-converted with the profile in force is kept bit for bit; what came raw, or was converted with another profile, is
-converted from raw with the one in force (the agent's value is not kept: its profile is, by `hub.ingest.previous`, and
-raw is, so it can be had again). What a client provided is left alone, and a reading that failed at the instrument stays
-failed.
 """
 
 from __future__ import annotations
@@ -20,30 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hub.ingest.correction import Placing
 from hub.ingest.dictionary import UNKNOWN, Dictionary, Verdict
-from shared.columns import DecodedColumns, physical_digest
-from shared.conversion import ProfileTable, before_conversion, convertible
-from shared.readings import (
-    FAILED_INFINITE,
-    FAILED_NOT_A_NUMBER,
-    Float64,
-    Int64,
-    Reason,
-    Status,
-    UInt8,
-    status_byte,
-)
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-
-_OVERFLOW = status_byte(Status.CONVERSION_FAILED, Reason.CONVERSION_OVERFLOW)
+from hub.ingest.values import derive, joined, settle
+from shared.columns import DecodedColumns
+from shared.conversion import ProfileTable
+from shared.readings import Float64, Int64, UInt8
 
 
 class Ask(Enum):
@@ -205,105 +185,38 @@ def _within_policies(part: Part, slot: Int64, verdict: Int64, bounds: Bounds) ->
 
 
 def _with_physical(resolved: Sequence[_Resolved], table: ProfileTable) -> list[Float64 | None]:
-    """The physical columns as their senders had them; None where one was left out and does not come out the same here.
-
-    All that were left out are converted in one go: by the batch it would cost more than all the rest of the verdict.
-    """
-    left_out = [one for one in resolved if one.content.physical_digest is not None]
-    sent = _joined([one.sent for one in left_out], np.int64)
-    raw = _joined([one.content.columns.raw for one in left_out], np.float64)
-    before = before_conversion(_joined([one.content.columns.status for one in left_out], np.uint8))
-    physical, status = table.convert(np.maximum(sent, 0).astype(np.uint32), raw, before)
-    physical[(status & 0x0F) != Status.CONVERTED] = np.nan
-    columns: list[Float64 | None] = []
-    start = 0
-    for one in resolved:
-        if one.content.physical_digest is None:
-            columns.append(one.content.columns.physical)
-            continue
-        derived = physical[start : start + len(one.sent)]
-        columns.append(derived if _is_as_sent(one, derived) else None)
-        start += len(one.sent)
-    return columns
-
-
-def _is_as_sent(one: _Resolved, derived: Float64) -> bool:
-    """Whether a derived column is the sender's, bit for bit.
-
-    With a profile that the hub does not know, nothing can be compared; its readings are converted anew anyway.
-    """
-    comparable = not len(one.sent) or int(one.sent.min()) != UNKNOWN
-    return not comparable or physical_digest(derived) == one.content.physical_digest
+    """The physical columns as their senders had them; None where one was left out and does not come out the same."""
+    left_out = [(one.content, one.sent) for one in resolved if one.content.physical_digest is not None]
+    derived = iter(derive(left_out, table))
+    return [one.content.columns.physical if one.content.physical_digest is None else next(derived) for one in resolved]
 
 
 def _settle(
     pairs: Sequence[tuple[_Resolved, Float64]], asks: dict[int, Ask], table: ProfileTable, bounds: Bounds
 ) -> Judged:
-    time_us = _joined([one.content.columns.timestamp_us for one, _ in pairs], np.int64)
-    raw = _joined([one.content.columns.raw for one, _ in pairs], np.float64)
-    status = _joined([one.content.columns.status for one, _ in pairs], np.uint8)
-    verdict = _joined([one.verdict for one, _ in pairs], np.int64)
-    physical, status, profile, replaced = _converted(
-        raw,
-        _joined([physical for _, physical in pairs], np.float64),
-        status,
-        _joined([one.sent for one, _ in pairs], np.int64),
-        _joined([one.expected for one, _ in pairs], np.int64),
+    time_us = joined([one.content.columns.timestamp_us for one, _ in pairs], np.int64)
+    verdict = joined([one.verdict for one, _ in pairs], np.int64)
+    values = settle(
+        joined([one.content.columns.raw for one, _ in pairs], np.float64),
+        joined([physical for _, physical in pairs], np.float64),
+        joined([one.content.columns.status for one, _ in pairs], np.uint8),
+        joined([one.sent for one, _ in pairs], np.int64),
+        joined([one.expected for one, _ in pairs], np.int64),
         table,
     )
-    raw, physical, status = _finite(raw, physical, status)
     return Judged(
         asks,
         np.repeat([one.part for one, _ in pairs], [len(one.slot) for one, _ in pairs]).astype(np.int64),
-        _joined([one.slot for one, _ in pairs], np.int64),
-        _joined([one.series_id for one, _ in pairs], np.int64),
+        joined([one.slot for one, _ in pairs], np.int64),
+        joined([one.series_id for one, _ in pairs], np.int64),
         _timely(verdict, time_us, bounds),
         time_us,
-        raw,
-        physical,
-        status,
-        profile,
-        replaced,
+        values.raw,
+        values.physical,
+        values.status,
+        values.profile,
+        values.replaced,
     )
-
-
-def _converted(
-    raw: Float64, physical: Float64, status: UInt8, sent: Int64, expected: Int64, table: ProfileTable
-) -> tuple[Float64, UInt8, Int64, Int64]:
-    kind = status & 0x0F
-    ours = convertible(status)
-    stale = (sent != expected) | ((kind == Status.RAW_ONLY) & (expected != 0))
-    stale |= (kind == Status.CONVERTED) & np.isnan(physical)
-    again = np.flatnonzero(stale & ours)
-    profile = np.where(ours, expected, np.maximum(sent, 0))
-    replaced = np.zeros(len(raw), np.int64)
-    if len(again):
-        had = (sent[again] != expected[again]) & (kind[again] != Status.RAW_ONLY)
-        replaced[again] = np.where(had, np.maximum(sent[again], 0), 0)
-        physical, status = physical.copy(), status.copy()
-        cleared = before_conversion(status[again])
-        physical[again], status[again] = table.convert(expected[again].astype(np.uint32), raw[again], cleared)
-    return physical, status, profile, replaced
-
-
-def _finite(raw: Float64, physical: Float64, status: UInt8) -> tuple[Float64, Float64, UInt8]:
-    """The columns without infinities, and with a reason wherever a value is missing that the status promises."""
-    kind = status & 0x0F
-    raw_bad = ~np.isfinite(raw)
-    physical_bad = ((kind == Status.CONVERTED) | (kind == Status.CLIENT_PROVIDED)) & ~np.isfinite(physical)
-    void = (kind == Status.RAW_ONLY) | (kind == Status.CONVERSION_FAILED)
-    if not raw_bad.any() and not physical_bad.any() and not (void & ~np.isnan(physical)).any():
-        return raw, physical, status
-    status = status.copy()
-    given = kind == Status.CLIENT_PROVIDED
-    status[physical_bad] = _OVERFLOW
-    status[physical_bad & given & np.isinf(physical)] = FAILED_INFINITE
-    status[physical_bad & given & np.isnan(physical)] = FAILED_NOT_A_NUMBER
-    good_before = raw_bad & ((status < 16) | physical_bad) & ~given
-    status[good_before & np.isinf(raw)] = FAILED_INFINITE
-    status[good_before & np.isnan(raw)] = FAILED_NOT_A_NUMBER
-    lost = (status & 0x0F == Status.RAW_ONLY) | (status & 0x0F == Status.CONVERSION_FAILED)
-    return np.where(raw_bad, np.nan, raw), np.where(lost, np.nan, physical), status
 
 
 def _timely(verdict: Int64, time_us: Int64, bounds: Bounds) -> Int64:
@@ -319,7 +232,3 @@ def _timely(verdict: Int64, time_us: Int64, bounds: Bounds) -> Int64:
     by_time[time_us < bounds.past_us] = Verdict.TOO_OLD
     by_time[time_us > bounds.future_us] = Verdict.FUTURE
     return np.where(verdict == Verdict.STORE, by_time, verdict)
-
-
-def _joined(parts: Sequence[NDArray[_Scalar]], dtype: type[_Scalar]) -> NDArray[_Scalar]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
