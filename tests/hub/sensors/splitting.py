@@ -10,6 +10,8 @@ from tests.hub.recalculation.test_tasks import draft, path
 from tests.hub.sessions.conftest import Lab
 
 BEGAN = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=2)
+AHEAD = 4 * 3600
+"""Seconds that lie ahead, however long the tests take."""
 DEFAULT, SPLIT, OTHER = 2.0, 10.0, 100.0
 """Factors of profiles; every raw value here is 1, so a physical value says which profile it comes from."""
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from tests.hub.sensors.splitting import DEFAULT, OTHER, SPLIT, at, deprecate, factors, post, publish, shown, split
+from tests.hub.sensors.splitting import (
+    AHEAD,
+    DEFAULT,
+    OTHER,
+    SPLIT,
+    at,
+    deprecate,
+    factors,
+    post,
+    publish,
+    shown,
+    split,
+)
 from tests.hub.sessions.conftest import Lab, lab
 
 __all__ = ["lab"]
@@ -30,11 +42,11 @@ async def test_a_scheduled_split_that_is_withdrawn_never_holds(lab: Lab) -> None
     oven, run = await lab.sensor("oven"), await lab.run()
     await publish(lab, oven, DEFAULT)
     await lab.started(run, started_at=at(0).isoformat())
-    off = await split(lab, oven, SPLIT, valid_from=datetime.now(UTC) + timedelta(minutes=2), run_ids=[run])
-    await post(lab, oven, 1, 7800)
+    off = await split(lab, oven, SPLIT, valid_from=at(AHEAD), run_ids=[run])
+    await post(lab, oven, 1, AHEAD)
     await deprecate(lab, off)
-    await post(lab, oven, 2, 7801)
-    assert await factors(lab, oven) == {1: 2, 2: 2, 7800: 10, 7801: 2}
+    await post(lab, oven, 2, AHEAD + 1)
+    assert await factors(lab, oven) == {1: 2, 2: 2, AHEAD: 10, AHEAD + 1: 2}
 
 
 async def test_a_split_of_which_nothing_is_left_is_deprecated(lab: Lab) -> None:

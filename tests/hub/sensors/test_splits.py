@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -16,6 +16,7 @@ from shared.readings import Status
 from tests.hub.ingest.conftest import columns
 from tests.hub.recalculation.test_tasks import draft, path, recalculated
 from tests.hub.sensors.splitting import (
+    AHEAD,
     DEFAULT,
     OTHER,
     SPLIT,
@@ -190,11 +191,11 @@ async def test_of_two_splits_the_one_drafted_first_holds_if_it_is_published_last
 async def test_of_two_splits_the_one_published_first_holds_once_it_is_in_force_if_that_is_later(lab: Lab) -> None:
     oven, run = await lab.sensor("oven"), await lab.run()
     session = await lab.started(run, started_at=at(0).isoformat())
-    await split(lab, oven, SPLIT, valid_from=datetime.now(UTC) + timedelta(minutes=2), run_ids=[run])
+    await split(lab, oven, SPLIT, valid_from=at(AHEAD), run_ids=[run])
     await split(lab, oven, OTHER, run_ids=[run])
-    await post(lab, oven, 1, 7800)
-    await post(lab, oven, 2, 7801, capture_session_id=session["id"])
-    assert await factors(lab, oven) == {1: 100, 2: 100, 7800: 10, 7801: 10}
+    await post(lab, oven, 1, AHEAD)
+    await post(lab, oven, 2, AHEAD + 1, capture_session_id=session["id"])
+    assert await factors(lab, oven) == {1: 100, 2: 100, AHEAD: 10, AHEAD + 1: 10}
 
 
 async def test_without_a_default_all_else_stays_raw_and_the_first_default_holds_for_all_times(lab: Lab) -> None:
@@ -216,11 +217,11 @@ async def test_a_split_is_scheduled_and_activated_when_due(lab: Lab) -> None:
     run = await lab.run((oven,))
     session = await lab.started(run, started_at=at(0).isoformat())
     standing = await split(lab, oven, OTHER, run_ids=[run])
-    soon = datetime.now(UTC) + timedelta(minutes=1)
+    soon = at(AHEAD)
     off = await split(lab, oven, SPLIT, valid_from=soon, run_ids=[run])
     assert (off["status"], off["split"]["run_ids"]) == ("scheduled", [run])
-    await post(lab, oven, 1, 7800, capture_session_id=session["id"])
-    assert await factors(lab, oven) == {1: 100, 7800: 10}
+    await post(lab, oven, 1, AHEAD, capture_session_id=session["id"])
+    assert await factors(lab, oven) == {1: 100, AHEAD: 10}
     async with transaction(lab.hub.services.pool) as connection:
         ((_, published),) = await activate_scheduled(connection, soon)
     assert [str(one) for one in published.deprecated] == [standing["id"]]
