@@ -14,7 +14,8 @@ from tests.hub.sessions.conftest import Lab, lab
 
 __all__ = ["lab"]
 
-START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+START = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+"""Upkeep runs beside the tests, and forgets what is older than `heard.KEPT`."""
 
 
 async def test_what_is_stored_is_heard_in_its_minute(lab: Lab) -> None:
