@@ -39,6 +39,7 @@ def add_sensor(stack: Stack, name: str, deadline_s: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120 + 40 * KILLS)
 def test_every_event_arrives_although_the_hub_is_killed_in_between(stack: Stack, receiver: Receiver) -> None:
     def slow_and_unreliable(_: Request) -> tuple[int, dict[str, str]]:
         time.sleep(random.uniform(0.0, 0.05))
