@@ -25,6 +25,7 @@ host = "127.0.0.1"
 port = {simulator.port}
 unit = 1
 interval_s = 0.1
+timeout_s = 10.0
 [devices.counter.points]
 double = {{ register = "holding:0", type = "float64" }}
 count = {{ register = "holding:4", type = "float64" }}

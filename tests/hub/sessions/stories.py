@@ -31,6 +31,7 @@ LATE: tuple[list[Step], list[Step]] = (
         ("complete backfill", 0),
         ("post", "oven", [41], None),
         ("post", "oven", [42, 400], 0),
+        ("post", "pump", [500], 0),
         ("fold",),
         ("post", "pump", [62, 119], None),
         ("take", ["oven"], [15]),
@@ -73,15 +74,15 @@ CLOCKS: tuple[list[Step], list[Step]] = (
 """Clocks that are an hour off, are set, and are known of nothing, and what is lost meanwhile."""
 
 UNPLACED: tuple[list[Step], list[Step]] = (
-    [("policy", "attach"), ("start", "both", 0, 100)],
+    [("policy", "attach"), ("start", "both", 5, 150)],
     [
-        ("take", BOTH, [25, 5]),
+        ("take", BOTH, [23, 2, 7]),
         ("bring", 0),
         ("restart", "blind", 0),
         ("take", ["pump"], [5, 5]),
         ("pause", "overflow", 3, ["pump"]),
         ("restart", "measured", 25_000_000),
-        ("take", ["oven"], [20, 30, 30]),
+        ("take", ["oven"], [20, 30, 30, 30, 20]),
         ("bring", 0),
         ("bring", 0),
         ("bring", 0),
