@@ -66,7 +66,7 @@ def test_a_unit_starts_a_command_that_there_is(name: str) -> None:
 
 def test_the_agent_writes_where_its_unit_lets_it() -> None:
     found = unit("labrelay-agent.service")
-    assert f"--data-dir /var/lib/{found['StateDirectory'][0]}" in found["ExecStart"][0]
+    assert shlex.split(found["ExecStart"][0])[-2:] == ["--data-dir", f"/var/lib/{found['StateDirectory'][0]}"]
 
 
 def test_the_hub_writes_where_its_unit_lets_it() -> None:
