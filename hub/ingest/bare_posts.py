@@ -20,7 +20,16 @@ from hub.access.principals import SensorPrincipal
 from hub.errors import Problem, problem_of, unauthorized
 from hub.ingest import entrance, nonfinite
 from hub.ingest.body import decode_body
-from hub.ingest.inlet import GONE, REFUSED, TOO_LARGE, UNFORESEEN, Ending, Socket, first_of, until_token_is_void
+from hub.ingest.sensor_socket import (
+    GONE,
+    REFUSED,
+    TOO_LARGE,
+    UNFORESEEN,
+    Ending,
+    Socket,
+    first_of,
+    until_token_is_void,
+)
 from hub.ingest.stream_messages import problem_object
 from hub.services import Services
 

@@ -23,20 +23,11 @@ from hub.errors import Problem, not_found, problem_of, unauthorized
 from hub.ingest import entrance, stream_messages
 from hub.ingest.bare_posts import BarePosts, is_bare_post
 from hub.ingest.body import READINGS_MAX
-from hub.ingest.inlet import (
-    MESSAGES_MAX,
-    READINGS_WAITING_MAX,
-    REFUSED,
-    TRY_AGAIN,
-    UNFORESEEN,
-    Ending,
-    Inlet,
-    first_message,
-    first_of,
-    until_token_is_void,
-)
+from hub.ingest.inlet import Inlet, first_message
+from hub.ingest.sensor_socket import REFUSED, TRY_AGAIN, UNFORESEEN, Ending, first_of, until_token_is_void
 from hub.ingest.stream_messages import Error, Open, Ready, Window, problem_object
 from hub.ingest.streams import open_stream
+from hub.ingest.unanswered import MESSAGES_MAX, READINGS_WAITING_MAX
 from hub.services import CurrentServices, Services
 
 OPEN_TIMEOUT_S = 10.0

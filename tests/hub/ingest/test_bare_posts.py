@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub.ingest import inlet
+from hub.ingest import sensor_socket
 from hub.ingest.bare_posts import is_bare_post
 from hub.ingest.write import IngestWriter
 from shared.errors import StorageUnavailable
@@ -111,7 +111,7 @@ async def test_the_token_comes_in_the_header_or_in_the_query(lab: Lab, sensor: s
     async with connected(lab.hub.app, PATH) as client:
         await client.say(post(sensor, 2, second=1))
         assert (await client.hear())["status"] == 401
-        assert await client.closed() == inlet.REFUSED
+        assert await client.closed() == sensor_socket.REFUSED
     assert len(await lab.points()) == 1
 
 
@@ -122,7 +122,7 @@ async def test_a_rotated_token_is_refused_at_once(lab: Lab, sensor: str) -> None
         assert (await lab.owner.post(f"/api/v1/sensors/{sensor}/rotate-token")).status_code == 200
         await client.say(post(sensor, 2, second=1))
         assert (await client.hear())["status"] == 401
-        assert await client.closed() == inlet.REFUSED
+        assert await client.closed() == sensor_socket.REFUSED
     assert len(await lab.points()) == 1
 
 
@@ -130,7 +130,7 @@ async def test_a_rotated_token_is_refused_at_once(lab: Lab, sensor: str) -> None
 async def test_a_rotated_token_ends_a_connection_that_says_nothing(
     lab: Lab, sensor: str, monkeypatch: pytest.MonkeyPatch, has_posted: bool
 ) -> None:
-    monkeypatch.setattr(inlet, "RECHECK_S", 0.1)
+    monkeypatch.setattr(sensor_socket, "RECHECK_S", 0.1)
     async with connection(lab, sensor) as client:
         if has_posted:
             await client.say(post(sensor, 1))
@@ -138,7 +138,7 @@ async def test_a_rotated_token_ends_a_connection_that_says_nothing(
         assert (await lab.owner.post(f"/api/v1/sensors/{sensor}/rotate-token")).status_code == 200
         told = await client.hear()
         assert (told if has_posted else told["problem"])["status"] == 401
-        assert await client.closed() == inlet.REFUSED
+        assert await client.closed() == sensor_socket.REFUSED
 
 
 async def test_a_decommissioned_sensor_is_told_so_at_each_post(lab: Lab, sensor: str) -> None:
@@ -178,7 +178,7 @@ async def test_a_message_that_is_too_large_ends_the_connection(lab: Lab, sensor:
         assert (await client.hear())["accepted"] == 1
         await client.say(" " * (lab.hub.settings.body_bytes_max + 1))
         assert (await client.hear())["status"] == 413
-        assert await client.closed() == inlet.TOO_LARGE
+        assert await client.closed() == sensor_socket.TOO_LARGE
 
 
 def test_a_post_is_told_from_the_messages_of_a_stream() -> None:

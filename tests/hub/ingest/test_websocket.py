@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from hub.database.pool import acquire
-from hub.ingest import inlet
+from hub.ingest import sensor_socket
 from hub.ingest.arrivals import Outcome
 from tests.fixtures.websocket import Client, Refused, connected
 from tests.hub.sessions.conftest import Lab, lab
@@ -154,7 +154,7 @@ async def test_what_breaks_the_protocol_ends_the_connection(lab: Lab, sensor: st
         await client.say(said)
         told = await client.hear()
         assert (told["type"], told["problem"]["status"]) == ("error", status), told
-        assert await client.closed() == inlet.REFUSED
+        assert await client.closed() == sensor_socket.REFUSED
 
 
 async def test_a_newer_connection_takes_its_stream_over(lab: Lab, sensor: str) -> None:
@@ -165,7 +165,7 @@ async def test_a_newer_connection_takes_its_stream_over(lab: Lab, sensor: str) -
         while (await older.hear())["seq"] < 20:
             pass
         assert (await opened(newer))["last_seq"] == 20
-        assert await older.closed() == inlet.SUPERSEDED
+        assert await older.closed() == sensor_socket.SUPERSEDED
         await newer.say(columns(21, 1.0))
         assert (await newer.hear())["seq"] == 21
 
@@ -188,7 +188,7 @@ async def test_who_has_no_good_token_gets_in_nowhere(lab: Lab, sensor: str) -> N
         async with connected(lab.hub.app, PATH) as client:
             await client.say(first)
             assert (await client.hear())["problem"]["status"] == 401
-            assert await client.closed() == inlet.REFUSED
+            assert await client.closed() == sensor_socket.REFUSED
 
 
 async def test_the_query_may_name_a_project_of_the_sensor_and_no_other(lab: Lab, sensor: str) -> None:
@@ -205,12 +205,12 @@ async def test_the_query_may_name_a_project_of_the_sensor_and_no_other(lab: Lab,
 
 
 async def test_a_rotated_token_ends_the_connection(lab: Lab, sensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inlet, "RECHECK_S", 0.1)
+    monkeypatch.setattr(sensor_socket, "RECHECK_S", 0.1)
     async with connection(lab, sensor) as client:
         await opened(client)
         assert (await lab.owner.post(f"/api/v1/sensors/{sensor}/rotate-token")).status_code == 200
         assert (await client.hear())["problem"]["status"] == 401
-        assert await client.closed() == inlet.REFUSED
+        assert await client.closed() == sensor_socket.REFUSED
 
 
 async def test_a_decommissioned_sensor_is_told_so(lab: Lab, sensor: str) -> None:
@@ -220,7 +220,7 @@ async def test_a_decommissioned_sensor_is_told_so(lab: Lab, sensor: str) -> None
         await client.say(columns(1, 1.0))
         told = await client.hear()
         assert (told["type"], told["seq"], told["problem"]["code"]) == ("error", 1, "decommissioned")
-        assert await client.closed() == inlet.REFUSED
+        assert await client.closed() == sensor_socket.REFUSED
 
 
 async def test_the_hub_reads_nothing_beyond_the_window(lab: Lab, sensor: str, monkeypatch: pytest.MonkeyPatch) -> None:
