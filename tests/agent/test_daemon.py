@@ -253,13 +253,13 @@ async def test_systemd_is_told_of_beginning_life_and_end(
         listener.bind(str(tmp_path / "notify"))
         listener.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        monkeypatch.setenv("WATCHDOG_USEC", "60000")
+        monkeypatch.setenv("WATCHDOG_USEC", "3000000")  # a sign a second; the kernel keeps ten messages
 
         def heard() -> bool:
             with suppress(BlockingIOError):
                 while True:
                     came.append(listener.recv(64))
-            return came.count(b"WATCHDOG=1") > 2
+            return came.count(b"WATCHDOG=1") > 1
 
         await running(settings, heard)
         heard()
