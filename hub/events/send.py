@@ -25,6 +25,9 @@ from shared.clock import Clock
 
 REASON_LENGTH_MAX = 300
 USER_AGENT = "labrelay-webhook/1"
+CONNECT_PART = 0.9
+"""Of the time for an attempt: connecting gives up by itself before, for a TLS handshake that is cancelled leaves its
+socket to the garbage collector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Sender:
         self._timeout_s = timeout_s
         # No connection is kept: the next delivery may not share one that was verified for another name.
         self._client = httpx.AsyncClient(
-            timeout=None,
+            timeout=httpx.Timeout(None, connect=CONNECT_PART * timeout_s),
             follow_redirects=False,
             trust_env=False,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
@@ -67,7 +70,7 @@ class Sender:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._send(message)
-        except TimeoutError:
+        except (TimeoutError, httpx.ConnectTimeout):
             return f"no answer within {self._timeout_s:g} s"
         except TargetRefused as error:
             return f"refused: {error.message}"

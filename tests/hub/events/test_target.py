@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.database.ids import uuid7
+from hub.events import send
 from hub.events.send import Message, Sender
 from hub.events.target import Guard, TargetRefused, carried, parse
 from shared.clock import AnchoredClock
@@ -212,19 +213,27 @@ async def test_an_answer_that_is_none_is_a_failure(answer: bytes) -> None:
         server.close()
 
 
+HANDSHAKE = b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"
+"""The beginning of a TLS server's first record, of 16 KiB."""
+
+
 @pytest.mark.parametrize(
-    ("first", "then"),
+    ("scheme", "first", "then", "timeout_s"),
     [
-        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        (b"HTTP/1.1 200 OK\r\n", b"X"),
-        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.5),
+        ("http", b"HTTP/1.1 200 OK\r\n", b"X", 0.5),
+        ("http", b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.5),
+        ("https", HANDSHAKE, b"\x00", 10.0),
     ],
 )
-async def test_a_target_that_answers_in_trickles_is_given_up_in_time(first: bytes, then: bytes) -> None:
+async def test_a_target_that_answers_in_trickles_is_given_up_and_its_connection_closed(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, first: bytes, then: bytes, timeout_s: float
+) -> None:
+    monkeypatch.setattr(send, "CONNECT_PART", 0.05 if scheme == "https" else 1.0)
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        await reader.read(1)
         try:
             writer.write(first)
             while True:
@@ -238,10 +247,11 @@ async def test_a_target_that_answers_in_trickles_is_given_up_in_time(first: byte
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    sender = Sender(Guard(["127.0.0.0/8"]), AnchoredClock(), timeout_s=0.5)
+    sender = Sender(Guard(["127.0.0.0/8"]), AnchoredClock(), timeout_s=timeout_s)
     try:
-        async with asyncio.timeout(30):
-            assert await sender.attempt(message(f"http://127.0.0.1:{port}/")) == "no answer within 0.5 s"
+        async with asyncio.timeout(60):
+            reason = await sender.attempt(message(f"{scheme}://127.0.0.1:{port}/"))
+            assert reason == f"no answer within {timeout_s:g} s"
             await ended.wait()
     finally:
         await sender.close()
