@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiomqtt
 import pytest
 
+from labrelay.up import certificates
+from labrelay.up.certificates import ServerCertificate
 from shared import mqtt_line
 from shared.mqtt_line import MqttLine
 from shared.mqtt_packets import PUBLISH, Inflow, Message, Packet, confirm, publish
@@ -21,8 +25,8 @@ SUBSCRIBE, DISCONNECT = 8, 14
 class Line(MqttLine):
     """Keeps what came."""
 
-    def __init__(self, port: int, timeout_s: float) -> None:
-        super().__init__("127.0.0.1", port, timeout=timeout_s)
+    def __init__(self, port: int, timeout_s: float, tls: ssl.SSLContext | None) -> None:
+        super().__init__("127.0.0.1", port, timeout=timeout_s, tls_context=tls)
         self.got: list[Message] = []
         self.changed = asyncio.Event()
 
@@ -58,8 +62,18 @@ class Broker:
         self.writer.write(b"".join(packets))
 
 
+def contexts(certificate: ServerCertificate) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of the client and of the broker."""
+    there = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    there.load_cert_chain(certificate.chain, certificate.key)
+    return ssl.create_default_context(cafile=str(certificate.authority)), there
+
+
 @asynccontextmanager
-async def line(*, timeout_s: float = 30.0) -> AsyncIterator[tuple[Line, Broker]]:
+async def line(
+    *, timeout_s: float = 30.0, certificate: ServerCertificate | None = None
+) -> AsyncIterator[tuple[Line, Broker]]:
+    here, there = (None, None) if certificate is None else contexts(certificate)
     ends: asyncio.Queue[Broker] = asyncio.Queue()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -70,8 +84,8 @@ async def line(*, timeout_s: float = 30.0) -> AsyncIterator[tuple[Line, Broker]]
 
     async with (
         asyncio.timeout(60),
-        await asyncio.start_server(accept, "127.0.0.1", 0) as server,
-        Line(server.sockets[0].getsockname()[1], timeout_s) as client,
+        await asyncio.start_server(accept, "127.0.0.1", 0, ssl=there) as server,
+        Line(server.sockets[0].getsockname()[1], timeout_s, here) as client,
     ):
         broker = await ends.get()
         try:
@@ -206,3 +220,21 @@ async def test_a_parting_word_goes_behind_what_was_sent() -> None:
         assert (await broker.packet()).message().payload == b"last"
         assert (await broker.packet()).kind == DISCONNECT
         await leaving
+
+
+async def test_over_tls_all_comes_and_goes_though_the_loop_knows_only_of_the_socket(tmp_path: Path) -> None:
+    async with line(certificate=certificates.ensure(tmp_path, ["127.0.0.1"])) as (client, broker):
+        small = [publish("t", bytes((number,)), mid=number, retain=False) for number in range(1, 201)]
+        large = bytes(range(256)) * 8192
+        broker.say(*small, publish("t", large, mid=201, retain=False))
+        await client.until(201)
+        assert [message.payload for message in client.got[:200]] == [bytes((number,)) for number in range(1, 201)]
+        assert client.got[200].payload == large
+        assert [(await broker.packet()).whole for _ in range(201)] == [confirm(number) for number in range(1, 202)]
+        sending = [asyncio.create_task(client.send("t", large, qos=1)) for _ in range(4)]
+        for _ in sending:
+            message = (await broker.packet()).message()
+            assert message.payload == large
+            broker.say(confirm(message.mid))
+        await asyncio.wait(sending)
+        assert [task.exception() for task in sending] == [None] * 4
