@@ -117,6 +117,7 @@ class MqttLine(MqttClient):
         if not part:
             self._give_to_paho(None)  # which makes of it that the connection is lost
             return False
+        self._client._last_bytes_received = paho.time_func()  # a line that is heard of needs no ping
         self._deal_with(part)
         line = self._client.socket()
         return isinstance(line, ssl.SSLSocket) and line.pending() > 0

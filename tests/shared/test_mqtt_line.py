@@ -132,6 +132,14 @@ async def test_what_the_library_waits_for_reaches_it_between_messages() -> None:
         assert [message.payload for message in client.got] == [b"before", b"behind"]
 
 
+async def test_what_comes_is_a_sign_of_life_to_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with line() as (client, broker):
+        monkeypatch.setattr(client._client, "_last_bytes_received", 0.0)
+        broker.say(publish("t", b"", mid=0, retain=False))
+        await client.until(1)
+        assert client._client._last_bytes_received > 0
+
+
 async def test_what_the_library_publishes_is_confirmed_to_the_library() -> None:
     async with line() as (client, broker):
         publishing = asyncio.create_task(client.publish("t", b"", qos=1))
