@@ -9,14 +9,14 @@ import os
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
 
 from tests.hub.conftest import Hub
 from tests.hub.sensors.splits_comparison import require_agreement
 from tests.hub.sensors.splits_trial import AHEAD_S, RUNS, SENSORS, new_trial
 
-EXAMPLES = int(os.environ.get("LABRELAY_EXAMPLES", "6"))
+EXAMPLES = int(os.environ.get("LABRELAY_EXAMPLES", "5"))
 SAME_ONES = "LABRELAY_EXAMPLES" not in os.environ
 pytestmark = pytest.mark.timeout(120 + 10 * EXAMPLES)
 
@@ -72,7 +72,40 @@ def _beginning(sensor: str, run: str) -> st.SearchStrategy[tuple[tuple[Any, ...]
 BEGINNING = st.tuples(SENSOR, RUN).flatmap(lambda drawn: _beginning(*drawn))
 
 
+DRAFT_NAMED_AT_ONCE: list[tuple[Any, ...]] = [
+    ("publish", "oven", None, None, 0),
+    ("publish", "oven", "one", 5, 0),
+    ("post", "oven", [11, 12], None, False),
+    ("draft", "one"),
+    ("post", "oven", [20, 21, 90], -1, False),
+]
+OF_EACH_KIND: list[tuple[Any, ...]] = [
+    ("publish", "oven", None, None, 0),
+    ("draft", "one"),
+    ("publish", "oven", [0], AHEAD_S + 30, 0),
+    ("start", "both", 0, 100),
+    ("publish", "oven", "both", 20, 30),
+    ("post", "oven", [10, 25, 55, 110], None, False),
+    ("publish", "pump", "both", 0, 0),
+    ("deliver", [5, 50, 101], None),
+    ("begin", 0, 100),
+    ("post", "oven", [105, AHEAD_S + 10, AHEAD_S + 40], None, False),
+    ("publish", "oven", [0], 60, 0),
+    ("post", "oven", [106, AHEAD_S + 11, AHEAD_S + 41], None, False),
+    ("pass", AHEAD_S + 60),
+    ("post", "oven", [107, AHEAD_S + 12, AHEAD_S + 42], None, False),
+    ("recalculate", 0, [], (0, 60)),
+    ("deliver", [6, 51, 102], 0),
+    ("stop", 0, 20),
+    ("post", "oven", [111, 121], 0, False),
+    ("delete", 1),
+    ("post", "oven", [12, 26], None, False),
+]
+
+
 @given(BEGINNING, st.lists(STEP, min_size=10, max_size=40))
+@example((), DRAFT_NAMED_AT_ONCE)
+@example((), OF_EACH_KIND)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
