@@ -94,7 +94,7 @@ OF_EACH_KIND: list[tuple[Any, ...]] = [
     ("post", "oven", [106, AHEAD_S + 11, AHEAD_S + 41], None, False),
     ("pass", AHEAD_S + 60),
     ("post", "oven", [107, AHEAD_S + 12, AHEAD_S + 42], None, False),
-    ("recalculate", 0, [], (0, 60)),
+    ("recalculate", 0, [], (0, 40)),
     ("deliver", [6, 51, 102], 0),
     ("stop", 0, 20),
     ("post", "oven", [111, 121], 0, False),
