@@ -93,3 +93,15 @@ UNPLACED: tuple[list[Step], list[Step]] = (
     ],
 )
 """Readings of a clock without a place, which are all that a certificate waits for."""
+
+HOLES: tuple[list[Step], list[Step]] = (
+    [("policy", None), ("start", "both", 0, 100)],
+    [
+        ("pause", "overflow", 20, ["pump"]),
+        ("take", BOTH, [5, 5]),
+        ("pause", "overflow", 90, ["oven"]),
+        ("take", ["oven"], [35]),
+        ("bring", 1),
+    ],
+)
+"""A batch that is still to come, though one behind it says that everything was taken, and losses up to the edges."""

@@ -69,6 +69,7 @@ BEGINNING = st.tuples(
 @example(*stories.LATE)
 @example(*stories.CLOCKS)
 @example(*stories.UNPLACED)
+@example(*stories.HOLES)
 @given(BEGINNING, st.lists(STEP, min_size=6, max_size=25))
 @settings(
     max_examples=EXAMPLES,
