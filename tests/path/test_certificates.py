@@ -62,16 +62,19 @@ class Rig:
         quiet = seen["devices"] and seen["devices"][0]["status"] != "ok"
         return bool(seen["online"] and seen["backlog_batches"] == 0 and quiet)
 
+    def end(self) -> None:
+        """The instrument goes, all that was taken comes, and the session is stopped."""
+        self.instrument.stop()
+        wait_for(self.is_done, timeout_s=90, what=f"all that {self.name} has at the hub")
+        self.stack.post(f"{self.path}/stop")
+
     def certified(self) -> dict[str, Any]:
-        """The session's final certificate."""
+        """The final certificate of a session that has ended."""
 
         def final() -> dict[str, Any] | None:
             found: dict[str, Any] = self.stack.get(f"{self.path}/certificate")["certificate"]
             return found if found["state"] == "final" else None
 
-        self.instrument.stop()
-        wait_for(self.is_done, timeout_s=90, what=f"all that {self.name} has at the hub")
-        self.stack.post(f"{self.path}/stop")
         found: dict[str, Any] = wait_for(final, timeout_s=90, what=f"a final certificate of {self.name}")
         totals = found["totals"]
         assert (totals["unexplained_readings"], totals["unexplained_batches"], found["waits"]) == (0, 0, [])
@@ -176,6 +179,8 @@ def test_an_agent_that_reaches_its_quota_accounts_for_every_reading_under_each_p
     served = rigs["block"].rows.row
     stack.broker.start()
     wait_for(lambda: rigs["block"].rows.row > served + 20, timeout_s=60, what="an agent that reads again")
+    for rig in rigs.values():
+        rig.end()
     its_readings_are_stored_or_counted_as_lost(rigs["oldest"], {"quota_oldest"})
     its_readings_are_stored_or_counted_as_lost(rigs["thin"], {"quota_thin"}, {"quota_oldest"})
     nothing_is_lost_but_what_was_not_read(rigs["block"])
@@ -219,6 +224,7 @@ def test_an_agent_that_is_killed_in_a_session_accounts_for_what_it_had_taken(sta
     taken = rig.rows.row
     rig.agent.start()
     wait_for(lambda: rig.rows.row > taken + 20, timeout_s=60, what="an agent that reads again")
+    rig.end()
     said = rig.certified()
     (sensor,) = said["sensors"]
     stored = rig.stored()["count"]
@@ -246,6 +252,7 @@ def test_a_hub_that_is_killed_in_a_session_costs_no_reading(stack: Stack, bench:
     wait_for(lambda: rig.rows.row > served + 50, timeout_s=60, what="an agent that goes on reading")
     stack.start_hub()
     wait_for(lambda: rig.stored()["count"][-1] > served + 20, timeout_s=60, what="what was taken meanwhile")
+    rig.end()
     (sensor,) = rig.certified()["sensors"]
     assert rig.stored()["count"] == [float(number) for number in range(rig.rows.row)]
     assert sensor["agents"]["taken"] == sensor["agents"]["stored"] == SIGNALS * rig.rows.row
