@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,17 +75,19 @@ def overfill(spool: SpoolWriter, batches: int) -> tuple[int, int]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 5 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
+def small_disk() -> Iterator[Path]:
+    """A file system of 5 MiB; not in pytest's own folder, which a killed run would keep it from ever removing."""
+    folder = Path(tempfile.mkdtemp(prefix="labrelay-small-disk-"))
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)], capture_output=True, check=False
     )
-    if mounted.returncode != 0:
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    try:
+        if mounted.returncode != 0:
+            pytest.skip("only root can mount a small disk")
+        yield folder
+        subprocess.run(["umount", str(folder)], check=True)
+    finally:
+        folder.rmdir()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
