@@ -79,7 +79,7 @@ class Binding(msgspec.Struct, frozen=True):
     Attributes:
         sensor: the name the agent uses.
         sensor_id: None where `state` is `deleted` or `refused`.
-        state: `bound`; `decommissioned`, out of service; `deleted` (stays deleted); or `refused` (too many of the agent).
+        state: `bound`; `decommissioned`, out of service; `deleted` (stays deleted); or `refused` (one too many).
         profiles: those that hold in windows of sessions only, then those that were ever in force, oldest first.
     """
 

@@ -78,14 +78,14 @@ def overfill(spool: SpoolWriter, batches: int) -> tuple[int, int]:
 def small_disk() -> Iterator[Path]:
     """A file system of 5 MiB; not in pytest's own folder, which a killed run would keep it from ever removing."""
     folder = Path(tempfile.mkdtemp(prefix="labrelay-small-disk-"))
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
+    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(folder)]
     try:
-        if mounted.returncode != 0:
+        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
             pytest.skip("only root can mount a small disk")
-        yield folder
-        subprocess.run(["umount", str(folder)], check=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
     finally:
         folder.rmdir()
 
