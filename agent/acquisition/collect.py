@@ -207,11 +207,9 @@ class Collector:
                 self._commit(self._pending, self._through_us)
             self._open_segment(arrivals[0].segment)
         columns, pending = self._wanted(arrivals), self._pending
-        pending.promised.extend(arrival.done for arrival in arrivals if arrival.done is not None)
-        if not len(columns) and not pending.readings:
-            self._keep_promises(pending)
         if not len(columns):
             return
+        pending.promised.extend(arrival.done for arrival in arrivals if arrival.done is not None)
         pending.parts.append(columns)
         pending.readings += len(columns)
         pending.due_s = min(pending.due_s, *(arrival.due_s for arrival in arrivals))
@@ -222,7 +220,7 @@ class Collector:
         self.state = replace(self.state, waiting=pending.readings)
 
     def _wanted(self, arrivals: list[Arrival]) -> Columns:
-        """What arrivals bring, converted; nothing of sensors that are out of service."""
+        """What arrivals bring, converted; of sensors that are out of service only what somebody waits to see taken."""
         samples = [arrival.samples for arrival in arrivals]
         columns = self._converter.convert(
             _joined([self._roster.refs(a.device, a.samples.point) for a in arrivals]),
@@ -233,6 +231,7 @@ class Collector:
         wanted = self._converter.in_service(columns.series)
         if wanted.all():
             return columns
+        wanted |= np.repeat([a.done is not None for a in arrivals], [len(part) for part in samples])
         self.state = replace(self.state, unwanted=self.state.unwanted + int((~wanted).sum()))
         return columns.rows(np.flatnonzero(wanted))
 
@@ -278,12 +277,8 @@ class Collector:
             lost=before.lost + lost,
             blocked="",
         )
-        self._keep_promises(pending, refusal)
-
-    def _keep_promises(self, pending: _Pending, refusal: SpoolError | None = None) -> None:
         for promise in pending.promised:
             _keep(promise, refusal)
-        pending.promised.clear()
 
     def _latest_timestamps(self, segment: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The latest timestamp of every series in this clock segment; another one has a time of its own."""

@@ -65,8 +65,11 @@ class Line:
 
     def arrive(self, device: int, some: Samples, flush_s: float = 0.2) -> Future[None]:
         done: Future[None] = Future()
-        self.intake.offer(Arrival(device, some, self.clock.segment, self.clock.monotonic_s() + flush_s, done))
+        self.poll(device, some, flush_s, done)
         return done
+
+    def poll(self, device: int, some: Samples, flush_s: float = 0.2, done: Future[None] | None = None) -> None:
+        self.intake.offer(Arrival(device, some, self.clock.segment, self.clock.monotonic_s() + flush_s, done))
 
     def configure(
         self, *profiles: Profile, sensor: str = "gauge.flow", generation: int = 1, running: bool = False
@@ -138,22 +141,34 @@ def test_the_dictionary_is_declared_before_the_first_batch_and_only_once(line: L
 def test_nothing_is_taken_of_a_sensor_out_of_service_until_it_is_back(
     line: Line, clock: ManualClock, state: Literal["decommissioned", "deleted"]
 ) -> None:
-    def poll(raw: float) -> Future[None]:
-        told = line.arrive(0, samples([0, 1], clock.now_us(), [raw, -raw]))
+    def poll(raw: float) -> None:
+        line.poll(0, samples([0, 1], clock.now_us(), [raw, -raw]))
         clock.advance_s(1)
         line.collector.step()
-        return told
 
     poll(1.0)
     line.store.apply(Config(1, 1, [Binding("gauge.flow", state=state), Binding("gauge.temp")]))
-    assert poll(2.0).done()
+    poll(2.0)
     assert line.live.shown[-1].series.tolist() == [2]
     line.store.apply(Config(2, 2, [Binding("gauge.flow", state=state), Binding("gauge.temp", state=state)]))
-    assert poll(3.0).done(), "whoever waits for a reading that is not wanted waits no longer"
+    poll(3.0)
     line.store.apply(Config(3, 3, [Binding("gauge.flow"), Binding("gauge.temp", state=state)]))
     poll(4.0)
     assert [(row[0], row[2]) for row in line.spool.rows] == [(1, 1.0), (2, -1.0), (2, -2.0), (1, 4.0)]
     assert (line.collector.state.taken, line.collector.state.unwanted) == (4, 4)
+
+
+def test_what_somebody_is_told_is_taken_is_taken_also_of_a_sensor_out_of_service(
+    line: Line, clock: ManualClock
+) -> None:
+    line.store.apply(Config(1, 1, [Binding("gauge.flow", state="decommissioned")]))
+    line.poll(0, samples([0], clock.now_us(), [1.0]))
+    told = line.arrive(0, samples([0, 1], clock.now_us() + 1, [2.0, 3.0]))
+    clock.advance_s(1)
+    line.collector.step()
+    assert told.done()
+    assert [row[2] for row in line.spool.rows] == [2.0, 3.0]
+    assert line.collector.state.unwanted == 1
 
 
 def test_a_sensor_beyond_what_the_hub_takes_is_read_all_the_same(line: Line, clock: ManualClock) -> None:
