@@ -114,15 +114,7 @@ class NewSensor(Body):
 
     def fields(self) -> SensorFields:
         """For the database."""
-        return SensorFields(
-            self.name,
-            self.type,
-            self.input_unit,
-            self.display_unit,
-            self.status,
-            self.calibration_notes,
-            self.readings_per_s_max,
-        )
+        return _fields(self)
 
 
 class SensorChange(Body):
@@ -148,15 +140,19 @@ class SensorChange(Body):
 
     def fields(self) -> SensorFields:
         """For the database."""
-        return SensorFields(
-            self.name,
-            self.type,
-            self.input_unit,
-            self.display_unit,
-            self.status,
-            self.calibration_notes,
-            self.readings_per_s_max,
-        )
+        return _fields(self)
+
+
+def _fields(body: NewSensor | SensorChange) -> SensorFields:
+    return SensorFields(
+        body.name,
+        body.type,
+        body.input_unit,
+        body.display_unit,
+        body.status,
+        body.calibration_notes,
+        body.readings_per_s_max,
+    )
 
 
 class SensorView(BaseModel):
